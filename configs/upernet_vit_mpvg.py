@@ -1,0 +1,1 @@
+_base_ = './upernet/upernet_vit-t_mpvg_8xb1-160k_ade20k-512x512.py'

@@ -1,0 +1,26 @@
+"""The procedural sample data set, which the quickstart and the tests train on."""
+
+from .sample import SampleSummary, make_sample_dataset
+from .sample_preview import draw_preview
+from .sample_render import SAMPLE_PHOTOS, Scene
+from .sample_shapes import (
+    SAMPLE_CLASSES,
+    SAMPLE_PALETTE,
+    SAMPLE_SEG_CLASSES,
+    SAMPLE_SEG_PALETTE,
+)
+from .sample_split import SAMPLE_SPLITS, sample_scene
+
+__all__ = [
+    'SAMPLE_CLASSES',
+    'SAMPLE_PALETTE',
+    'SAMPLE_PHOTOS',
+    'SAMPLE_SEG_CLASSES',
+    'SAMPLE_SEG_PALETTE',
+    'SAMPLE_SPLITS',
+    'SampleSummary',
+    'Scene',
+    'draw_preview',
+    'make_sample_dataset',
+    'sample_scene',
+]

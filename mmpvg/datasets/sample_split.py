@@ -1,0 +1,122 @@
+"""One split of the sample data set: which scenes it has, and how they are written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .sample_render import Scene, load_photos, render_scene
+from .sample_shapes import SAMPLE_CLASSES
+
+SAMPLE_SPLITS = ('train', 'val')
+
+
+def sample_scene(split: str, index: int, seed: int = 0, photos: dict | None = None) -> Scene:
+    """Scene ``index`` of a split, as ``make_sample_dataset`` writes it (before JPEG).
+
+    Args:
+        split (str): 'train' or 'val'.
+        index (int): Which scene.
+        seed (int): The data set's seed.
+        photos (dict | None): What ``load_photos(split)`` gave, to read them once only.
+
+    Raises:
+        ValueError: Unknown split, or a negative index or seed.
+    """
+    if split not in SAMPLE_SPLITS:
+        raise ValueError(f'split must be one of {SAMPLE_SPLITS}, got {split!r}')
+    index, seed = whole_number('index', index, at_least=0), whole_number('seed', seed, at_least=0)
+    rng = np.random.default_rng([seed, SAMPLE_SPLITS.index(split), index])
+    return render_scene(rng, load_photos(split) if photos is None else photos)
+
+
+def write_split(root: Path, split: str, count: int, seed: int, bar=None) -> dict[str, int]:
+    """Writes one split's images, maps and JSON.
+
+    Args:
+        root (Path): The data set's folder; the split's folders in it must not exist yet.
+        split (str): 'train' or 'val'.
+        count (int): Scenes.
+        seed (int): The data set's seed.
+        bar (tqdm | None): Moved on by one for every scene.
+
+    Returns:
+        dict[str, int]: Objects of each class.
+    """
+    image_dir, map_dir = root / 'images' / split, root / 'annotations' / split
+    image_dir.mkdir(parents=True)
+    map_dir.mkdir(parents=True)
+    photos = load_photos(split)
+    images, annotations = [], []
+    for index in range(count):
+        scene = sample_scene(split, index, seed, photos)
+        # Chroma is kept at full resolution: colour is a cue here.
+        Image.fromarray(scene.image).save(image_dir / f'{index:06d}.jpg', quality=92, subsampling=0)
+        Image.fromarray(scene.semantic()).save(map_dir / f'{index:06d}.png')
+        height, width = scene.instances.shape
+        images.append(
+            dict(
+                id=index + 1,
+                file_name=f'{index:06d}.jpg',
+                height=height,
+                width=width,
+                photo=scene.photo,
+            )
+        )
+        for annotation in _annotations(scene):
+            annotations.append(dict(id=len(annotations) + 1, image_id=index + 1, **annotation))
+        if bar is not None:
+            bar.update()
+
+    categories = [dict(id=i, name=name) for i, name in enumerate(SAMPLE_CLASSES, start=1)]
+    coco = dict(
+        info=dict(description='mmpvg sample data set', seed=seed),
+        licenses=[],
+        images=images,
+        annotations=annotations,
+        categories=categories,
+    )
+    write_json(root / 'annotations' / f'instances_{split}.json', coco)
+    per_class = np.bincount(
+        [annotation['category_id'] for annotation in annotations],
+        minlength=len(SAMPLE_CLASSES) + 1,
+    )[1:]
+    return {name: int(per_class[i]) for i, name in enumerate(SAMPLE_CLASSES)}
+
+
+def _annotations(scene: Scene) -> list[dict]:
+    """COCO fields of each object, from its visible pixels."""
+    from pycocotools import mask as mask_api
+
+    annotations = []
+    for number, label in enumerate(scene.labels, start=1):
+        rle = mask_api.encode(np.asfortranarray(scene.instances == number, dtype=np.uint8))
+        annotations.append(
+            dict(
+                category_id=label + 1,
+                bbox=[float(x) for x in mask_api.toBbox(rle)],
+                area=int(mask_api.area(rle)),
+                iscrowd=0,
+                segmentation=dict(size=list(rle['size']), counts=rle['counts'].decode('ascii')),
+            )
+        )
+    return annotations
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes ``content``, in one line."""
+    path.write_text(json.dumps(content), encoding='utf-8')
+
+
+def whole_number(name: str, value: int, at_least: int) -> int:
+    """``value`` as an int.
+
+    Raises:
+        ValueError: It is no whole number, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
+        raise ValueError(f'{name} must be a whole number of at least {at_least}, got {value!r}')
+    return int(value)

@@ -1,0 +1,66 @@
+"""Heads and data must agree on the classes."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmpvg.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ClassCountCheckHook(Hook):
+    """Stop before the first iteration when the classes of heads, config and data do not fit.
+
+    Serves detection and segmentation. Without it a detector trains on labels that do not exist and
+    a segmenter fails inside a loss kernel.
+
+    Raises:
+        ValueError: If a head's ``num_classes`` is not the data set's number of classes, or an
+            annotation file lacks some of the classes that the config names.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the training set."""
+        self._check(runner, runner.train_dataloader.dataset, 'train_dataloader')
+
+    def before_val(self, runner: Runner) -> None:
+        """Check the validation set."""
+        self._check(runner, runner.val_dataloader.dataset, 'val_dataloader')
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the test set."""
+        self._check(runner, runner.test_dataloader.dataset, 'test_dataloader')
+
+    def _check(self, runner: Runner, dataset: Dataset, loader: str) -> None:
+        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        if not classes:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        for name, module in model.named_modules():
+            if not name.endswith(('bbox_head', 'mask_head', 'decode_head', 'auxiliary_head')):
+                continue
+            num_classes = getattr(module, 'num_classes', None)
+            if num_classes is not None and num_classes != len(classes):
+                raise ValueError(
+                    f'model.{name}.num_classes={num_classes}, but {loader} has {len(classes)} '
+                    f'classes ({", ".join(classes[:5])}{", ..." if len(classes) > 5 else ""}); '
+                    f'set num_classes={len(classes)} in every head, or metainfo.classes of the '
+                    'data set'
+                )
+        found = getattr(_innermost(dataset), 'cat_ids', None)
+        if found is not None and len(found) != len(classes):
+            raise ValueError(
+                f'the annotation file of {loader} knows {len(found)} of the {len(classes)} classes '
+                f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
+                "those in the file's categories"
+            )
+
+
+def _innermost(dataset: Dataset) -> Dataset:
+    """The data set inside RepeatDataset, ClassBalancedDataset and the like."""
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    return dataset

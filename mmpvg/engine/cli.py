@@ -1,0 +1,187 @@
+"""The command lines of ``tools/train.py`` and ``tools/test.py``, with upstream's arguments."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import os.path as osp
+from collections.abc import Sequence
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..utils import require_stack
+from .host import fit_to_host, warn_of_batch_size
+from .preflight import check_data_files
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """Arguments of ``tools/train.py``."""
+    parser = argparse.ArgumentParser(description='Train a detector or a segmenter')
+    _add_common_arguments(parser)
+    parser.add_argument(
+        '--amp', action='store_true', help='train in mixed precision (on an accelerator)'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate from the recipe's total batch to this run's",
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from a checkpoint, or, without a value, from the latest in the work dir',
+    )
+    return parser
+
+
+def test_parser() -> argparse.ArgumentParser:
+    """Arguments of ``tools/test.py``."""
+    parser = argparse.ArgumentParser(description='Test a detector or a segmenter')
+    _add_common_arguments(parser)
+    parser.add_argument('checkpoint', help="checkpoint file or URL; 'none' for the untrained model")
+    parser.add_argument(
+        '--out', help='where to dump predictions: a .pkl file (detection), a folder (segmentation)'
+    )
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--show-dir', help='folder for pictures of predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds per shown picture')
+    parser.add_argument('--tta', action='store_true', help='test with augmentations')
+    return parser
+
+
+def train(argv: Sequence[str] | None = None) -> Runner:
+    """Run ``tools/train.py``.
+
+    Returns:
+        The runner, after training.
+
+    Raises:
+        FileNotFoundError: If the config, a checkpoint or the data is missing.
+        ImportError: If a package that the config needs is missing or does not fit.
+    """
+    args = train_parser().parse_args(argv)
+    cfg = _load_config(args)
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ValueError(
+                '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: the total '
+                'batch that its learning rate was chosen for'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else _existing_checkpoint(args.resume)
+    check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
+    fit_to_host(cfg)
+    runner = _build_runner(cfg)
+    warn_of_batch_size(cfg)
+    runner.train()
+    return runner
+
+
+def test(argv: Sequence[str] | None = None) -> dict:
+    """Run ``tools/test.py``.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        FileNotFoundError: If the config, the checkpoint or the data is missing.
+        ImportError: If a package that the config needs is missing or does not fit.
+        ValueError: If ``--out`` does not suit the task.
+    """
+    args = test_parser().parse_args(argv)
+    cfg = _load_config(args)
+    untrained = args.checkpoint == 'none'
+    cfg.load_from = None if untrained else _existing_checkpoint(args.checkpoint)
+    detection = cfg.default_scope == 'mmdet'
+    if args.show or args.show_dir:
+        hook = cfg.default_hooks.visualization
+        hook.update(draw=True, show=args.show, wait_time=args.wait_time)
+        if args.show_dir and detection:
+            hook.test_out_dir = args.show_dir
+        elif args.show_dir:
+            cfg.visualizer.save_dir = args.show_dir
+    if args.tta:
+        _use_tta(cfg, detection)
+    if args.out and detection and not args.out.endswith(('.pkl', '.pickle')):
+        raise ValueError(f'--out of a detector must end with .pkl, got {args.out}')
+    if args.out and not detection:
+        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+    check_data_files(cfg, 'test')
+    fit_to_host(cfg)
+    runner = _build_runner(cfg)
+    if args.out and detection:
+        from mmdet.evaluation import DumpDetResults
+
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    return runner.test()
+
+
+def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs, checkpoints and metrics')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings that override the config, as KEY=VALUE; a list as KEY="[a,b]"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='who started the processes of this run',
+    )
+    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def _load_config(args: argparse.Namespace) -> Config:
+    """The config with the settings that training and testing share."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not args.config.startswith('mmpvg::') and not osp.isfile(args.config):
+        raise FileNotFoundError(
+            f'config {args.config} does not exist; see configs/ for what there is'
+        )
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    require_stack(cfg.get('default_scope', 'mmengine'))
+    return cfg
+
+
+def _existing_checkpoint(path: str) -> str:
+    # A URL or an object store path is the loader's to find.
+    if '://' not in path and not osp.isfile(path):
+        raise FileNotFoundError(f'checkpoint {path} does not exist; give a .pth file or a URL')
+    return path
+
+
+def _use_tta(cfg: Config, detection: bool) -> None:
+    """Put the augmenting model and pipeline of the config in place."""
+    if detection:
+        # mmdet's DetTTAModel merges boxes and refuses masks.
+        cfg.model.roi_head.update(mask_roi_extractor=None, mask_head=None)
+        cfg.test_evaluator.metric = 'bbox'
+        print_log('mmpvg: --tta tests boxes only, as mmdet merges no masks', level=logging.WARNING)
+    cfg.model = ConfigDict(**deepcopy(cfg.tta_model), module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def _build_runner(cfg: Config) -> Runner:
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

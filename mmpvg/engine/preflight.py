@@ -1,0 +1,57 @@
+"""Looking for the data before anything is built."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+
+def check_data_files(cfg: Config, *splits: str) -> None:
+    """Check that annotation files and image folders of a config are there.
+
+    A run that lacks one would otherwise fail after minutes, or only at its first validation. Data
+    behind a file backend other than the local disk is not looked for.
+
+    Args:
+        cfg: The config.
+        *splits: Out of ``train``, ``val`` and ``test``.
+
+    Raises:
+        FileNotFoundError: If something is missing. It names the setting, the path, and the fix.
+    """
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        for key, dataset in _datasets(loader, f'{split}_dataloader'):
+            if dataset.get('backend_args') is not None:
+                continue
+            for setting, path in _paths(dataset):
+                if not osp.exists(path):
+                    raise FileNotFoundError(
+                        f'{key}.{setting} points to {path}, which does not exist in '
+                        f'{osp.abspath(".")}; prepare the data set as the README describes, or set '
+                        f'--cfg-options {key}.data_root=FOLDER'
+                    )
+
+
+def _datasets(node: Any, key: str) -> Iterator[tuple[str, dict]]:
+    """Every data set below a dataloader, wrapped ones included, with its key in the config."""
+    if isinstance(node, dict):
+        if 'data_prefix' in node or 'ann_file' in node:
+            yield key, node
+        for name in ('dataset', 'datasets'):
+            yield from _datasets(node.get(name), f'{key}.{name}')
+    elif isinstance(node, (list, tuple)):
+        for index, child in enumerate(node):
+            yield from _datasets(child, f'{key}.{index}')
+
+
+def _paths(dataset: dict) -> Iterator[tuple[str, str]]:
+    root = dataset.get('data_root') or ''
+    if dataset.get('ann_file'):
+        yield 'ann_file', osp.join(root, dataset['ann_file'])
+    for name, folder in (dataset.get('data_prefix') or {}).items():
+        if folder is not None:
+            yield f'data_prefix.{name}', osp.join(root, folder)

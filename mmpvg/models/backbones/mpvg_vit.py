@@ -1,0 +1,249 @@
+"""A plain ViT for dense prediction whose position embedding travels as LaPE, PVG or MPVG say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmpvg.registry import MODELS
+
+from ..layers import (
+    Block,
+    PatchEmbed,
+    PEDelivery,
+    PEDeliveryPlan,
+    PositionEmbedding,
+    build_layer_norm,
+)
+from .vit_arch import ViTArch
+
+
+@MODELS.register_module()
+class MPVGViT(BaseModule):
+    """Vision transformer with layer-wise position embedding (PE).
+
+    In mmdet, mmseg and mmpretrain configs as ``backbone=dict(type='mmpvg.MPVGViT', ...)``. The PE
+    is resized to the grid of whatever image arrives, then runs through the LayerNorm chain of the
+    delivery, then the blocks run; see :mod:`mmpvg.models.layers.pe_delivery`.
+
+    No parameter is made that the forward pass does not use: blocks after the last tap are not
+    built, nor is the last norm unless the arch's last block is tapped. So DistributedDataParallel
+    needs no ``find_unused_parameters``.
+
+    Args:
+        arch: ``deit-tiny``, ``deit-small``, ``deit-base``, ``deit-large``, or a dict with
+            ``embed_dims``, ``num_layers``, ``num_heads`` and, if not 4, ``mlp_ratio``.
+        img_size: Native image size, in pixels: a side or (H, W). It sets the grid of the PE table
+            and nothing else; any other size may arrive.
+        patch_size: Side of a patch, in pixels.
+        in_channels: Channels of the image.
+        pe_delivery: ``default`` (ViT), ``lape`` (LaPE, ICCV 2023), ``pvg`` or ``mpvg`` (MPVG, AAAI
+            2025), or a dict of the switches of
+            :class:`~mmpvg.models.layers.PEDeliveryPlan`, for instance
+            ``dict(base='mpvg', hierarchical=False)``.
+        pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``.
+        interpolate_mode: Kernel that resizes the PE, without antialiasing or aligned corners.
+        with_cls_token: Whether a class token takes part in the attention. Needs global attention
+            in every block. It is not among the outputs.
+        window_size: Side of the attention windows, in patches; 0 for global attention everywhere.
+        global_blocks: Blocks with global attention when ``window_size`` is set. By default the
+            last block of each quarter of the depth, as ViTDet: 2, 5, 8, 11 of 12.
+        out_indices: Blocks whose output is a feature map, ascending; negative ones count from the
+            end.
+        final_norm: Whether the last norm, with MPVG's PE, is applied to the last block's map.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
+        with_cp: Whether blocks are checkpointed (non-reentrant) while training, to save memory.
+        fused_attention: Whether attention runs torch's fused kernel.
+        init_cfg: Initialization of mmengine, for instance
+            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
+
+    Raises:
+        ValueError: If an argument does not fit the others; the message names it and the fix.
+
+    Example:
+        >>> import torch
+        >>> from mmpvg.models import MPVGViT
+        >>> vit = MPVGViT('deit-tiny', out_indices=(5, 11))
+        >>> [tuple(m.shape) for m in vit(torch.rand(1, 3, 224, 500))]
+        [(1, 192, 14, 32), (1, 192, 14, 32)]
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping = 'deit-tiny',
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        pe_delivery: str | Mapping = 'mpvg',
+        pe_type: str = 'learnable',
+        interpolate_mode: str = 'bicubic',
+        with_cls_token: bool = False,
+        window_size: int = 0,
+        global_blocks: Sequence[int] | None = None,
+        out_indices: int | Sequence[int] = (-1,),
+        final_norm: bool = True,
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+        fused_attention: bool = True,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.arch = ViTArch.parse(arch)
+        dims, depth = self.arch.embed_dims, self.arch.num_layers
+        self.embed_dims = dims
+        self.with_cp = with_cp
+        self.out_indices = _block_indices(out_indices, depth, 'out_indices')
+        num_blocks = self.out_indices[-1] + 1
+        windows = _window_sizes(window_size, global_blocks, depth)
+        if with_cls_token and any(windows):
+            raise ValueError(
+                'with_cls_token=True needs global attention in every block, since a class token '
+                f'lies in no window; set window_size=0 (got {window_size}) or with_cls_token=False'
+            )
+
+        self.patch_embed = PatchEmbed(patch_size, in_channels, dims)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
+        self.position_embedding = PositionEmbedding(
+            _native_grid(img_size, patch_size), dims, pe_type, with_cls_token, interpolate_mode
+        )
+        self.blocks = nn.ModuleList(
+            Block(
+                dims,
+                self.arch.num_heads,
+                self.arch.mlp_ratio,
+                windows[block],
+                drop_path_rate * block / max(depth - 1, 1),
+                fused_attention,
+            )
+            for block in range(num_blocks)
+        )
+        self.norm = build_layer_norm(dims) if final_norm and num_blocks == depth else None
+        self.pe_delivery = PEDelivery(
+            PEDeliveryPlan.parse(pe_delivery), depth, dims, num_blocks, self.norm is not None
+        )
+        self.apply(_init_linear)
+        if self.cls_token is not None:
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the feature maps.
+
+        Args:
+            x: Images of shape (B, C, H, W), any H and W of at least a patch.
+
+        Returns:
+            One map of shape (B, D, ceil(H / P), ceil(W / P)) per tap, contiguous.
+        """
+        x, grid = self.patch_embed(x)
+        if self.cls_token is not None:
+            x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
+        delivered = self.pe_delivery(self.position_embedding(grid))
+        if delivered.input is not None:
+            x = x + delivered.input
+        maps = []
+        for index, (block, pe) in enumerate(zip(self.blocks, delivered.blocks)):
+            if self.with_cp and self.training and torch.is_grad_enabled():
+                x = checkpoint(block, x, pe, grid, use_reentrant=False)
+            else:
+                x = block(x, pe, grid)
+            if index not in self.out_indices:
+                continue
+            is_last = self.norm is not None and index == self.out_indices[-1]
+            maps.append(
+                self._to_map(self._last_norm(x, delivered.last_norm) if is_last else x, grid)
+            )
+        return tuple(maps)
+
+    def _last_norm(self, x: Tensor, pe: Tensor | None) -> Tensor:
+        x = self.norm(x)
+        return x if pe is None else x + pe
+
+    def _to_map(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(B, [1 +] h*w, D) -> (B, D, h, w), without the class token."""
+        return x[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid).contiguous()
+
+    def no_weight_decay(self) -> set[str]:
+        """Own parameters that carry no weight decay, beside those every module names itself."""
+        return {'cls_token'}
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Tell the depth of a parameter, for layer-wise learning-rate decay.
+
+        Depth 0 holds what comes before the blocks, depth l + 1 block l with its PE norm, and the
+        last depth the last norm, its PE norm and whatever comes after the backbone.
+
+        Args:
+            param_name: Full name of the parameter.
+            prefix: What stands before the backbone's own names, for instance ``backbone.``.
+
+        Returns:
+            The depth, and the number of depths.
+
+        Raises:
+            ValueError: If the parameter is not of this backbone.
+        """
+        if not param_name.startswith(prefix):
+            raise ValueError(f'parameter {param_name!r} does not start with prefix {prefix!r}')
+        name = param_name[len(prefix) :]
+        if name not in dict(self.named_parameters()):
+            raise ValueError(f'{name!r} is no parameter of this {type(self).__name__}')
+        num_depths = len(self.blocks) + 2
+        parts = name.split('.')
+        if parts[0] in ('cls_token', 'patch_embed', 'position_embedding'):
+            return 0, num_depths
+        if parts[0] == 'blocks':
+            return int(parts[1]) + 1, num_depths
+        if parts[:2] == ['pe_delivery', 'block_norms']:
+            return int(parts[2]) + 1, num_depths
+        return num_depths - 1, num_depths
+
+
+def _native_grid(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
+    sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+    if len(sides) != 2 or min(sides) < patch_size:
+        raise ValueError(
+            f'img_size must be a side or (H, W) of at least a patch ({patch_size} pixels), '
+            f'got {img_size}'
+        )
+    return -(-sides[0] // patch_size), -(-sides[1] // patch_size)
+
+
+def _block_indices(indices: int | Sequence[int], depth: int, what: str) -> list[int]:
+    """Normalize block indices: non-negative, ascending, each once."""
+    given = [indices] if isinstance(indices, int) else list(indices)
+    outside = [index for index in given if not -depth <= index < depth]
+    if outside or not given:
+        raise ValueError(
+            f'{what}={given} must name blocks of this network; it has {depth}, '
+            f'so use {-depth} to {depth - 1}'
+        )
+    blocks = [index % depth for index in given]
+    if blocks != sorted(set(blocks)):
+        raise ValueError(f'{what}={given} must be ascending and name each block once')
+    return blocks
+
+
+def _window_sizes(window_size: int, global_blocks: Sequence[int] | None, depth: int) -> list[int]:
+    """Window size of every block, 0 for global attention."""
+    if not window_size:
+        if global_blocks is not None:
+            raise ValueError(
+                f'global_blocks={list(global_blocks)} has no effect with window_size=0, where '
+                'every block is global; set window_size, or leave global_blocks out'
+            )
+        return [0] * depth
+    if global_blocks is None:
+        global_blocks = sorted({max(quarter * depth // 4 - 1, 0) for quarter in (1, 2, 3, 4)})
+    elif len(global_blocks):
+        global_blocks = _block_indices(global_blocks, depth, 'global_blocks')
+    return [0 if block in global_blocks else window_size for block in range(depth)]
+
+
+def _init_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

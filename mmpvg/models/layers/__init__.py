@@ -1,0 +1,41 @@
+"""Plain torch layers: no registry, no config, nothing from mm* packages."""
+
+from .attention import Attention, scaled_dot_product
+from .block import Block, Mlp
+from .drop_path import DropPath
+from .norm import LAYER_NORM_EPS, LayerNorm2d, build_layer_norm
+from .patch_embed import PatchEmbed
+from .pe_delivery import PE_DELIVERIES, DeliveredPE, PEDelivery, PEDeliveryPlan
+from .position_embedding import (
+    PE_TYPES,
+    PositionEmbedding,
+    resize_position_embedding,
+    sinusoid_1d,
+    sinusoid_2d,
+)
+from .windows import Region, merge, partition, window_regions
+
+__all__ = [
+    'LAYER_NORM_EPS',
+    'PE_DELIVERIES',
+    'PE_TYPES',
+    'Attention',
+    'Block',
+    'DeliveredPE',
+    'DropPath',
+    'LayerNorm2d',
+    'Mlp',
+    'PEDelivery',
+    'PEDeliveryPlan',
+    'PatchEmbed',
+    'PositionEmbedding',
+    'Region',
+    'build_layer_norm',
+    'merge',
+    'partition',
+    'resize_position_embedding',
+    'scaled_dot_product',
+    'sinusoid_1d',
+    'sinusoid_2d',
+    'window_regions',
+]

@@ -1,0 +1,75 @@
+"""The pre-norm transformer block."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .attention import Attention
+from .drop_path import DropPath
+from .norm import build_layer_norm
+from .windows import Grid
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them.
+
+    Args:
+        dims: Channels D.
+        hidden_dims: Channels between the layers.
+    """
+
+    def __init__(self, dims: int, hidden_dims: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dims, hidden_dims)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dims, dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D) to (..., D)."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """``x + attn(norm1(x) + pe)``, then ``x + mlp(norm2(x))``; the MLP never receives the PE.
+
+    Args:
+        dims: Channels D.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden channels of the MLP over D.
+        window_size: Side of the attention windows, in patches; 0 for global attention.
+        drop_path_rate: Rate of stochastic depth on both branches.
+        fused: Whether attention runs torch's fused kernel.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        window_size: int = 0,
+        drop_path_rate: float = 0.0,
+        fused: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm1 = build_layer_norm(dims)
+        self.attn = Attention(dims, num_heads, window_size, fused)
+        self.norm2 = build_layer_norm(dims)
+        self.mlp = Mlp(dims, int(dims * mlp_ratio))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, pe: Tensor | None, grid: Grid) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: Tokens of shape (B, N, D).
+            pe: The PE delivered to this block, of shape (1, N, D), or None.
+            grid: (h, w), in patches.
+
+        Returns:
+            (B, N, D).
+        """
+        y = self.norm1(x)
+        if pe is not None:
+            y = y + pe
+        x = x + self.drop_path(self.attn(y, grid))
+        return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -1,0 +1,35 @@
+"""Stochastic depth."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch for whole samples while training (stochastic depth, ECCV 2016).
+
+    Kept branches are scaled by 1 / (1 - rate), so that the expectation stays.
+
+    Args:
+        rate: Probability of dropping, in [0, 1).
+
+    Raises:
+        ValueError: If ``rate`` is outside [0, 1).
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f'drop path rate must be in [0, 1), got {rate}')
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop the branch x, of shape (B, ...), for some of the samples."""
+        if self.rate == 0 or not self.training:
+            return x
+        keep = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(1 - self.rate)
+        return x * keep.div_(1 - self.rate)
+
+    def extra_repr(self) -> str:
+        """Show the rate."""
+        return f'rate={self.rate:.3f}'

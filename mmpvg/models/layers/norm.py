@@ -1,0 +1,32 @@
+"""LayerNorm over tokens and over feature maps, with the one eps of this project."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# ViT, DeiT, MAE and both PE papers; mmcv's norm builder would silently give 1e-5.
+LAYER_NORM_EPS = 1e-6
+
+
+def build_layer_norm(dims: int) -> nn.LayerNorm:
+    """LayerNorm over the last axis of (..., D), weight 1, bias 0."""
+    return nn.LayerNorm(dims, eps=LAYER_NORM_EPS)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """LayerNorm over the channels of a (B, C, H, W) map, as in ViTDet's pyramid.
+
+    The result is contiguous: mmcv's RoIAlign reads memory as if every map were, and pools garbage
+    from a channels-last one without an error.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=LAYER_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize a (B, C, H, W) map over C."""
+        x = F.layer_norm(
+            x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return x.permute(0, 3, 1, 2).contiguous()

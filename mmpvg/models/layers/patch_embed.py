@@ -1,0 +1,63 @@
+"""From an image to patch tokens."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .windows import Grid
+
+
+class PatchEmbed(nn.Module):
+    """Cut an image of any size into patches and project each.
+
+    An image that is no multiple of the patch is padded with zeros at the right and the bottom, so
+    the grid is (ceil(H / P), ceil(W / P)).
+
+    Args:
+        patch_size: Side P of a patch, in pixels.
+        in_channels: Channels of the image.
+        dims: Channels D of a token.
+
+    Raises:
+        ValueError: If ``patch_size`` is below 1.
+    """
+
+    def __init__(self, patch_size: int, in_channels: int, dims: int) -> None:
+        super().__init__()
+        if patch_size < 1:
+            raise ValueError(f'patch_size must be a positive number of pixels, got {patch_size}')
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, dims, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Grid]:
+        """Embed.
+
+        Args:
+            image: (B, C, H, W).
+
+        Returns:
+            Tokens of shape (B, h*w, D), row by row, and the grid (h, w).
+
+        Raises:
+            ValueError: If the image is not (B, C, H, W) or smaller than a patch.
+        """
+        if image.ndim != 4 or image.shape[1] != self.proj.in_channels:
+            raise ValueError(
+                f'expected images of shape (B, {self.proj.in_channels}, H, W), '
+                f'got {tuple(image.shape)}; set in_channels if the images have other channels'
+            )
+        height, width = image.shape[2:]
+        if min(height, width) < self.patch_size:
+            raise ValueError(
+                f'an image of {height}x{width} pixels is smaller than a patch of '
+                f'{self.patch_size}x{self.patch_size}; resize it, or use a smaller patch_size'
+            )
+        pad_bottom, pad_right = -height % self.patch_size, -width % self.patch_size
+        if pad_bottom or pad_right:
+            image = F.pad(image, (0, pad_right, 0, pad_bottom))
+        tokens = self.proj(image)
+        grid = (tokens.shape[2], tokens.shape[3])
+        # Contiguous, or every residual sum of the network would inherit the conv's channels-first
+        # strides and every LayerNorm would copy.
+        return tokens.flatten(2).transpose(1, 2).contiguous(), grid

@@ -1,0 +1,184 @@
+"""The position-embedding (PE) table and the one resize function everything uses."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .windows import Grid
+
+PE_TYPES = ('learnable', 'sinusoid_1d', 'sinusoid_2d')
+
+
+def resize_position_embedding(table: Tensor, grid: Grid, mode: str = 'bicubic') -> Tensor:
+    """Resize a PE table to another grid.
+
+    One kernel for every caller: ``align_corners=False``, no antialiasing, computed in float32
+    whatever the table's type, and the identity (the same tensor) at the table's own grid.
+
+    Args:
+        table: PE of shape (1, H, W, D), one vector per patch. The grid is part of the shape, so two
+            grids with the same number of tokens cannot be mistaken for one another.
+        grid: The wanted (h, w), in patches.
+        mode: An interpolation mode of :func:`torch.nn.functional.interpolate` for images.
+
+    Returns:
+        PE of shape (1, h, w, D), of the table's type.
+
+    Raises:
+        ValueError: If the table is not 4-D or the grid has a side below 1.
+    """
+    if table.ndim != 4:
+        raise ValueError(
+            f'a PE table must have shape (1, H, W, D), got {tuple(table.shape)}; '
+            'reshape a flat (1, N, D) table with its true grid first'
+        )
+    if min(grid) < 1:
+        raise ValueError(f'a PE cannot be resized to grid {tuple(grid)}: both sides must be >= 1')
+    if table.shape[1:3] == tuple(grid):
+        return table
+    align_corners = False if mode in ('bilinear', 'bicubic') else None
+    resized = F.interpolate(
+        table.float().permute(0, 3, 1, 2), size=tuple(grid), mode=mode, align_corners=align_corners
+    )
+    return resized.permute(0, 2, 3, 1).to(table.dtype)
+
+
+def sinusoid_1d(num_positions: int, dims: int) -> Tensor:
+    """The 1-D sinusoid of "Attention Is All You Need": sine in even channels, cosine in odd.
+
+    Args:
+        num_positions: Number of positions N.
+        dims: Channels D, even.
+
+    Returns:
+        Table of shape (N, D).
+    """
+    _require_multiple(dims, 2, 'sinusoid_1d')
+    position = torch.arange(num_positions, dtype=torch.float64)[:, None]
+    frequency = 10000.0 ** (-torch.arange(0, dims, 2, dtype=torch.float64) / dims)
+    angle = position * frequency
+    return torch.stack((angle.sin(), angle.cos()), dim=2).flatten(1).float()
+
+
+def sinusoid_2d(grid: Grid, dims: int) -> Tensor:
+    """The 2-D sinusoid used with LaPE: half the channels for width, half for height, base 1e4.
+
+    Within a half, all sines come before all cosines, the order of MoCo v3 ([open] in the paper).
+
+    Args:
+        grid: (h, w), in patches.
+        dims: Channels D, a multiple of 4.
+
+    Returns:
+        Table of shape (h, w, D).
+    """
+    _require_multiple(dims, 4, 'sinusoid_2d')
+    h, w = grid
+    frequency = 10000.0 ** (-torch.arange(dims // 4, dtype=torch.float64) / (dims // 4))
+    x = (torch.arange(w, dtype=torch.float64)[:, None] * frequency).expand(h, w, -1)
+    y = (torch.arange(h, dtype=torch.float64)[:, None, None] * frequency).expand(h, w, -1)
+    return torch.cat((x.sin(), x.cos(), y.sin(), y.cos()), dim=2).float()
+
+
+class PositionEmbedding(nn.Module):
+    """The PE of the whole network: one table, resized to the grid of the image at hand.
+
+    The table has shape (1, h, w, D): its grid is its shape, in memory and in a checkpoint. A
+    checkpoint saved at another grid is resized while loading.
+
+    A sinusoid is computed at the native grid and resized like a learnable table, so that a place in
+    the image keeps its code at every resolution ([open] in the papers).
+
+    Args:
+        grid: Native (h, w), in patches.
+        dims: Channels D.
+        pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``. Sinusoids are fixed.
+        cls_token: Whether a class token has a row of its own. It is learnable beside a learnable
+            table, position 0 of a 1-D sinusoid and zero for a 2-D one (LaPE, ICCV 2023).
+        interpolate_mode: Kernel of :func:`resize_position_embedding`.
+
+    Raises:
+        ValueError: If ``pe_type`` is unknown or ``dims`` does not suit the sinusoid.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        dims: int,
+        pe_type: str = 'learnable',
+        cls_token: bool = False,
+        interpolate_mode: str = 'bicubic',
+    ) -> None:
+        super().__init__()
+        if pe_type not in PE_TYPES:
+            raise ValueError(f'unknown pe_type {pe_type!r}; choose one of {", ".join(PE_TYPES)}')
+        self.interpolate_mode = interpolate_mode
+        h, w = grid
+        if pe_type == 'learnable':
+            self.table = nn.Parameter(torch.empty(1, h, w, dims))
+            self.cls_row = nn.Parameter(torch.empty(1, 1, dims)) if cls_token else None
+            self.reset_parameters()
+            return
+        if pe_type == 'sinusoid_1d':
+            rows = sinusoid_1d(h * w + cls_token, dims)
+            table, cls_row = rows[int(cls_token) :].view(h, w, dims), rows[:1]
+        else:
+            table, cls_row = sinusoid_2d(grid, dims), torch.zeros(1, dims)
+        # Fixed and recomputable, hence not in checkpoints.
+        self.register_buffer('table', table[None], persistent=False)
+        self.register_buffer('cls_row', cls_row[None] if cls_token else None, persistent=False)
+
+    @property
+    def grid(self) -> Grid:
+        """Native grid (h, w), in patches."""
+        return self.table.shape[1], self.table.shape[2]
+
+    def reset_parameters(self) -> None:
+        """Draw the learnable rows from a normal of standard deviation 0.02, truncated at +-2."""
+        for rows in self.parameters():
+            nn.init.trunc_normal_(rows, std=0.02)
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters of this module that carry no weight decay."""
+        return {name for name, _ in self.named_parameters()}
+
+    def forward(self, grid: Grid) -> Tensor:
+        """Give the PE of an image.
+
+        Args:
+            grid: (h, w) of the image, in patches.
+
+        Returns:
+            PE of shape (1, [1 +] h*w, D), the class token's row first where there is one.
+        """
+        pos = resize_position_embedding(self.table, grid, self.interpolate_mode).flatten(1, 2)
+        return pos if self.cls_row is None else torch.cat((self.cls_row, pos), dim=1)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        key = prefix + 'table'
+        if key in state_dict and isinstance(self.table, nn.Parameter):
+            loaded = state_dict[key]
+            if loaded.ndim != 4 or loaded.shape[3] != self.table.shape[3]:
+                raise ValueError(
+                    f'{key} of the checkpoint has shape {tuple(loaded.shape)}, but this model '
+                    f'needs (1, h, w, {self.table.shape[3]}); set the arch of the checkpoint'
+                )
+            state_dict[key] = resize_position_embedding(loaded, self.grid, self.interpolate_mode)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        """Show grid, channels and kernel."""
+        h, w = self.grid
+        return f'grid=({h}, {w}), dims={self.table.shape[3]}, mode={self.interpolate_mode}'
+
+
+def _require_multiple(dims: int, factor: int, pe_type: str) -> None:
+    if dims % factor:
+        raise ValueError(
+            f'{pe_type} needs a number of channels divisible by {factor}, got {dims}; '
+            f'the nearest is {math.ceil(dims / factor) * factor}'
+        )

@@ -1,0 +1,30 @@
+"""The table of contents of mmpvg: child registries of mmengine's.
+
+``type='mmpvg.MPVGViT'`` in a config of mmdet, mmseg or mmpretrain finds its class from any scope:
+mmengine imports this module by the prefix and then the registry's ``locations``, so no
+``custom_imports`` is needed.
+"""
+
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import Registry
+
+# `_base_ = 'mmpvg::_base_/...'` and get_config('mmpvg::...'). A submodule, not the package, because
+# mmengine finds the folder of an editable install by that alone.
+MODULE2PACKAGE.setdefault('mmpvg', 'mmpvg.version')
+
+# Backbones and necks.
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmpvg', locations=['mmpvg.models'])
+
+# Checks that run while training and testing.
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmpvg', locations=['mmpvg.engine'])
+
+# Parameter groups: layer-wise learning-rate decay, no weight decay where the papers have none.
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmpvg',
+    locations=['mmpvg.engine'],
+)

@@ -1,0 +1,123 @@
+"""Every config loads and builds, its backbone runs; the recipes are those of papers.md."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmpvg.datasets import (
+    SAMPLE_CLASSES,
+    SAMPLE_PALETTE,
+    SAMPLE_SEG_CLASSES,
+    SAMPLE_SEG_PALETTE,
+)
+from mmpvg.models import MPVGViT
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+LEAVES = sorted(
+    str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts
+)
+WIDTHS = {'t': 192, 's': 384, 'b': 768}
+
+
+def load(name):
+    return Config.fromfile(CONFIGS / name)
+
+
+@pytest.mark.legacy_smoke
+@pytest.mark.parametrize('name', LEAVES)
+def test_builds_and_its_backbone_runs(name):
+    cfg = load(name)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(copy.deepcopy(cfg.model)).eval()
+    assert isinstance(model.backbone, MPVGViT)
+    with torch.no_grad():
+        maps = model.neck(model.backbone(torch.rand(1, 3, 96, 128)))
+    assert len(maps) >= 3
+
+
+@pytest.mark.parametrize('name', [name for name in LEAVES if '_vit-' in name])
+def test_names_say_what_is_inside(name):
+    cfg = load(name)
+    size, delivery = Path(name).stem.split('_vit-')[1].split('_')[:2]
+    backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
+    assert backbone.embed_dims == WIDTHS[size]
+    assert cfg.model.backbone.pe_delivery == delivery
+
+
+def test_there_is_a_leaf_for_every_size_and_delivery():
+    for task, rest in (
+        ('mask_rcnn', '8xb1-ms-3x_coco'),
+        ('upernet', '8xb1-160k_ade20k-512x512'),
+    ):
+        for size in WIDTHS:
+            for delivery in ('default', 'lape', 'pvg', 'mpvg'):
+                assert f'{task}/{task}_vit-{size}_{delivery}_{rest}.py' in LEAVES
+
+
+def test_leaves_are_short():
+    for name in LEAVES:
+        if not name.startswith('sample'):
+            assert len((CONFIGS / name).read_text().splitlines()) <= 15, name
+
+
+def test_coco_recipe():
+    cfg = load('mask_rcnn_vit_mpvg.py')
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-4, 0.05)
+    assert 'layer_decay_rate' not in cfg.optim_wrapper.get('paramwise_cfg', {})
+    assert cfg.auto_scale_lr.base_batch_size == 8
+    assert cfg.train_dataloader.batch_size == 1
+    assert cfg.train_cfg.max_epochs == 36
+    warmup, steps = cfg.param_scheduler
+    assert (warmup.start_factor, warmup.end, warmup.by_epoch) == (0.001, 500, False)
+    assert steps.milestones == [27, 33] and steps.by_epoch
+    backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
+    windows = [block.attn.window_size for block in backbone.blocks]
+    assert [i for i, size in enumerate(windows) if size] == [0, 1, 3, 4, 6, 7, 9, 10]
+    assert set(windows) == {0, 14}
+    assert backbone.blocks[-1].drop_path.rate == pytest.approx(0.1)
+    flip, choice, crop = cfg.train_dataloader.dataset.pipeline[2:5]
+    resize, cropped = choice.transforms
+    assert [scale[0] for scale in resize[0].scales] == list(range(480, 801, 32))
+    assert {scale[1] for scale in resize[0].scales} == {1333}
+    assert [scale[0] for scale in cropped[0].scales] == [400, 500, 600]
+    assert cropped[1].crop_size == (384, 600)
+    assert crop.crop_size == (1024, 1024)
+    assert cfg.test_dataloader.dataset.pipeline[1].scale == (1333, 800)
+
+
+def test_ade20k_recipe():
+    cfg = load('upernet_vit_mpvg.py')
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 12e-5, 0.01)
+    assert tuple(optimizer.betas) == (0.9, 0.999)
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.95
+    assert cfg.auto_scale_lr.base_batch_size == 8
+    assert cfg.train_cfg.max_iters == 160000
+    warmup, poly = cfg.param_scheduler
+    assert (warmup.start_factor, warmup.end) == (1e-6, 1500)
+    assert (poly.power, poly.begin, poly.end) == (1.0, 1500, 160000)
+    assert cfg.model.decode_head.channels == 512
+    assert cfg.model.auxiliary_head.loss_decode.loss_weight == 0.4
+    assert cfg.model.test_cfg == dict(mode='slide', crop_size=(512, 512), stride=(341, 341))
+    assert not cfg.model.backbone.get('window_size', 0)
+    resize, crop = cfg.train_dataloader.dataset.pipeline[2:4]
+    assert resize.scale == (2048, 512) and resize.ratio_range == (0.5, 2.0)
+    assert crop.crop_size == (512, 512) and crop.cat_max_ratio == 0.75
+    types = [step.type for step in cfg.train_dataloader.dataset.pipeline]
+    assert 'PhotoMetricDistortion' in types
+
+
+def test_sample_configs_name_the_classes_of_the_generator():
+    det = load('sample/mask_rcnn_vit_mpvg_sample.py').train_dataloader.dataset.metainfo
+    seg = load('sample/upernet_vit_mpvg_sample.py').train_dataloader.dataset.metainfo
+    assert tuple(det.classes) == SAMPLE_CLASSES
+    assert tuple(map(tuple, det.palette)) == SAMPLE_PALETTE
+    assert tuple(seg.classes) == SAMPLE_SEG_CLASSES
+    assert tuple(map(tuple, seg.palette)) == SAMPLE_SEG_PALETTE

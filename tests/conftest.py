@@ -1,0 +1,23 @@
+"""Shared data and paths of the test suite."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def repo() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def sample_data(tmp_path_factory) -> Path:
+    """A small sample data set: 16 images to train on, 4 to test on."""
+    from mmpvg.datasets import make_sample_dataset
+
+    folder = tmp_path_factory.mktemp('data') / 'sample'
+    make_sample_dataset(folder, num_train=16, num_val=4, progress=False)
+    return folder

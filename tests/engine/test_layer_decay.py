@@ -1,0 +1,109 @@
+"""Parameter groups: each parameter once, at its depth, with the decay it should have."""
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from mmpvg.models import MPVGViT, SimpleFeaturePyramid
+
+TINY = dict(embed_dims=48, num_layers=4, num_heads=3)
+
+
+class Detector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = MPVGViT(TINY, with_cls_token=True)
+        self.neck = SimpleFeaturePyramid(TINY, out_channels=8)
+        self.head = nn.Conv2d(8, 2, 1)
+
+
+def build(model, **paramwise):
+    cfg = dict(
+        constructor='mmpvg.LayerDecayOptimWrapperConstructor',
+        optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    )
+    if paramwise:
+        cfg['paramwise_cfg'] = paramwise
+    return build_optim_wrapper(model, cfg).optimizer
+
+
+def by_name(optimizer):
+    return {name: group for group in optimizer.param_groups for name in group['param_names']}
+
+
+@pytest.mark.parametrize('paramwise', [{}, dict(layer_decay_rate=0.9)])
+def test_every_parameter_is_in_exactly_one_group(paramwise):
+    model = Detector()
+    optimizer = build(model, **paramwise)
+    grouped = [p for group in optimizer.param_groups for p in group['params']]
+    assert len(grouped) == len({id(p) for p in grouped})
+    assert {id(p) for p in grouped} == {id(p) for p in model.parameters()}
+    assert set(by_name(optimizer)) == {name for name, _ in model.named_parameters()}
+
+
+def test_learning_rate_falls_with_depth():
+    groups = by_name(build(Detector(), layer_decay_rate=0.9))
+    lr = {name: group['lr'] for name, group in groups.items()}
+    # 6 depths: the stem, 4 blocks, and the last norm with all that follows.
+    for name, height in [
+        ('head.weight', 0),
+        ('neck.levels.0.0.weight', 0),
+        ('backbone.norm.weight', 0),
+        ('backbone.pe_delivery.last_norm.weight', 0),
+        ('backbone.blocks.3.attn.qkv.weight', 1),
+        ('backbone.pe_delivery.block_norms.3.bias', 1),
+        ('backbone.blocks.0.mlp.fc1.bias', 4),
+        ('backbone.pe_delivery.block_norms.1.weight', 3),
+        ('backbone.position_embedding.table', 5),
+        ('backbone.patch_embed.proj.weight', 5),
+    ]:
+        assert lr[name] == pytest.approx(1e-3 * 0.9**height), name
+
+
+def test_weight_decay_spares_pe_norms_and_biases():
+    model = Detector()
+    groups = by_name(build(model))
+    decayed = {name for name, group in groups.items() if group['weight_decay'] == 0.05}
+    spared = {name for name, group in groups.items() if group['weight_decay'] == 0}
+    assert decayed | spared == set(groups)
+    matrices = {
+        name
+        for name, p in model.named_parameters()
+        if p.ndim > 1 and 'position_embedding' not in name and 'cls_token' not in name
+    }
+    assert decayed == matrices
+    assert {g['lr'] for g in groups.values()} == {1e-3}, 'no layer decay unless asked for'
+
+
+def test_frozen_parameters_are_left_out():
+    model = Detector()
+    model.backbone.patch_embed.requires_grad_(False)
+    assert 'backbone.patch_embed.proj.weight' not in by_name(build(model))
+
+
+def test_backbone_alone():
+    groups = by_name(build(MPVGViT(TINY), layer_decay_rate=0.5))
+    assert groups['patch_embed.proj.weight']['lr'] == pytest.approx(1e-3 * 0.5**5)
+
+
+def test_it_trains():
+    model = MPVGViT(TINY)
+    optimizer = build(model, layer_decay_rate=0.9)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model(torch.randn(1, 3, 64, 48))[0].square().sum().backward()
+    optimizer.step()
+    assert all(not torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ('model', 'paramwise', 'message'),
+    [
+        (Detector, dict(norm_decay_mult=0.0), 'norm_decay_mult'),
+        (Detector, dict(layer_decay_rate=1.5), '1.5'),
+        (lambda: nn.Linear(2, 2), dict(layer_decay_rate=0.9), 'get_layer_depth.*Linear'),
+    ],
+)
+def test_bad_settings(model, paramwise, message):
+    with pytest.raises(ValueError, match=message):
+        build(model(), **paramwise)

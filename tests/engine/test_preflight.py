@@ -1,0 +1,47 @@
+"""Missing data is named before anything is built."""
+
+import pytest
+from mmengine.config import Config
+
+from mmpvg.engine.preflight import check_data_files
+
+
+def config(root, **dataset):
+    base = dict(data_root=str(root), ann_file='train.json', data_prefix=dict(img='images/'))
+    return Config(dict(train_dataloader=dict(dataset={**base, **dataset})))
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'train.json').write_text('{}')
+    return tmp_path
+
+
+def test_complete_data_passes(data):
+    check_data_files(config(data), 'train', 'val')
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'message'),
+    [
+        (dict(ann_file='val.json'), r'train_dataloader.dataset.ann_file points to \S*val.json'),
+        (dict(data_prefix=dict(img_path='jpg')), r'data_prefix.img_path points to \S*jpg'),
+        (dict(data_root='/nowhere'), r'--cfg-options train_dataloader.dataset.data_root=FOLDER'),
+    ],
+)
+def test_missing_data_is_named(data, dataset, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        check_data_files(config(data, **dataset), 'train')
+
+
+def test_wrapped_data_sets_are_looked_into(data):
+    inner = config(data, ann_file='gone.json').train_dataloader.dataset
+    for wrapper in (dict(dataset=inner), dict(datasets=[inner])):
+        with pytest.raises(FileNotFoundError, match='gone.json'):
+            check_data_files(Config(dict(test_dataloader=dict(dataset=wrapper))), 'test')
+
+
+def test_remote_data_is_not_looked_for(data):
+    cfg = config('s3://bucket', backend_args=dict(backend='petrel'))
+    check_data_files(cfg, 'train')

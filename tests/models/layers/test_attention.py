@@ -1,0 +1,99 @@
+"""Fused against explicit attention, windows against a padded and masked oracle."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmpvg.models.layers import Attention, scaled_dot_product
+
+GRIDS = [(9, 17), (14, 14), (20, 15), (30, 33), (4, 40)]
+
+
+def test_scaled_dot_product_is_softmax_attention():
+    q, k, v = torch.randn(3, 2, 3, 11, 8).double().unbind(0)
+    weights = torch.exp(torch.einsum('bhid,bhjd->bhij', q, k) / 8**0.5)
+    weights = weights / weights.sum(-1, keepdim=True)
+    expected = torch.einsum('bhij,bhjd->bhid', weights, v)
+    for fused in (True, False):
+        assert torch.allclose(scaled_dot_product(q, k, v, fused), expected)
+
+
+def masked_window_oracle(attention, x, grid):
+    """Pad the grid to whole windows, mask the padding, and keep windows apart: one N x N mask."""
+    h, w = grid
+    size = attention.window_size
+    padded_h, padded_w = -(-h // size) * size, -(-w // size) * size
+    # Whatever stands in the padding must not matter.
+    junk = torch.full((x.shape[0], padded_h, padded_w, x.shape[2]), 1e3)
+    junk[:, :h, :w] = x.unflatten(1, grid)
+    y, x_ = torch.meshgrid(torch.arange(padded_h), torch.arange(padded_w), indexing='ij')
+    cell = (y // size * padded_w + x_ // size).flatten()
+    real = ((y < h) & (x_ < w)).flatten()
+    allowed = (cell[:, None] == cell[None, :]) & real[None, :]
+    # A padded query with no key left would be NaN; it is thrown away below.
+    allowed = allowed | (~real[:, None] & (cell[:, None] == cell[None, :]))
+    q, k, v = (
+        attention.qkv(junk.flatten(1, 2))
+        .unflatten(2, (3, attention.num_heads, -1))
+        .permute(2, 0, 3, 1, 4)
+    )
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+    out = attention.proj(out.transpose(1, 2).flatten(2))
+    return out.unflatten(1, (padded_h, padded_w))[:, :h, :w].flatten(1, 2)
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+@pytest.mark.parametrize('window_size', [7, 14])
+def test_windows_equal_a_padded_and_masked_run(grid, window_size):
+    torch.manual_seed(0)
+    attention = Attention(24, 3, window_size)
+    x = torch.randn(2, grid[0] * grid[1], 24)
+    expected = masked_window_oracle(attention, x, grid)
+    assert torch.allclose(attention(x, grid), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+@pytest.mark.parametrize('window_size', [0, 14])
+def test_fused_equals_explicit_in_value_and_gradient(grid, window_size):
+    torch.manual_seed(0)
+    attention = Attention(24, 3, window_size)
+    x = torch.randn(2, grid[0] * grid[1], 24)
+    results = []
+    for fused in (True, False):
+        attention.fused = fused
+        attention.zero_grad()
+        leaf = x.clone().requires_grad_()
+        out = attention(leaf, grid)
+        out.square().sum().backward()
+        results.append([out.detach(), leaf.grad, *(p.grad.clone() for p in attention.parameters())])
+    for fused, explicit in zip(*results):
+        assert torch.allclose(fused, explicit, atol=2e-4, rtol=1e-4)
+
+
+def test_window_holding_the_whole_grid_is_global():
+    torch.manual_seed(0)
+    windowed, everywhere = Attention(16, 2, 14), Attention(16, 2, 0)
+    everywhere.load_state_dict(windowed.state_dict())
+    x = torch.randn(1, 9 * 14, 16)
+    assert torch.equal(windowed(x, (9, 14)), everywhere(x, (9, 14)))
+
+
+def test_global_attention_is_torch_multihead_attention():
+    torch.manual_seed(0)
+    attention, oracle = Attention(24, 4), nn.MultiheadAttention(24, 4, batch_first=True)
+    with torch.no_grad():
+        oracle.in_proj_weight.copy_(attention.qkv.weight)
+        oracle.in_proj_bias.copy_(attention.qkv.bias)
+        oracle.out_proj.load_state_dict(attention.proj.state_dict())
+    x = torch.randn(2, 35, 24)
+    assert torch.allclose(attention(x, (5, 7)), oracle(x, x, x)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [((192, 5), '192 channels.*5 heads'), ((12, 3, -1), 'window_size.*-1')],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Attention(*arguments)

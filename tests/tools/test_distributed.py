@@ -1,0 +1,84 @@
+"""Two gloo processes on this host: the scripts run, and gradients are those of one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+
+
+def run(command, **environment):
+    return subprocess.run(
+        [str(part) for part in command],
+        env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1', **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def test_dist_train_and_dist_test(task, repo, data_options, tmp_path):
+    done = run(
+        ['bash', repo / 'tools/dist_train.sh', repo / task.config, 2, '--work-dir', tmp_path]
+        + ['--cfg-options', *task.options, *data_options]
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    weights = tmp_path / f'{task.steps}_2.pth'
+    assert weights.exists()
+    done = run(
+        ['bash', repo / 'tools/dist_test.sh', repo / task.config, weights, 2]
+        + ['--work-dir', tmp_path / 'test', '--cfg-options', *data_options]
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(tmp_path.glob('test/*/*.json'))
+
+
+def test_two_processes_give_the_gradients_of_one(task, repo, sample_data, tmp_path):
+    """The worker compares, for the whole model's training step; see its docstring."""
+    worker = Path(__file__).with_name('ddp_worker.py')
+    done = run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+        + [worker, repo / task.config, sample_data, tmp_path / 'gradients.pt'],
+        PYTHONPATH=str(repo),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = torch.load(tmp_path / 'gradients.pt')
+    assert len(found['ddp']) == found['parameters'], 'a parameter was left without a gradient'
+    for name, gradient in found['ddp'].items():
+        assert torch.allclose(gradient, found['shards'][name], atol=1e-5, rtol=1e-3), name
+    if task.owner == 'mmseg':
+        for name, gradient in found['ddp'].items():
+            assert torch.allclose(gradient, found['joined'][name], atol=1e-5, rtol=1e-3), name
+
+
+@pytest.mark.parametrize(
+    'script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh']
+)
+def test_scripts_tell_their_usage(repo, script):
+    done = run(['bash', repo / 'tools' / script])
+    assert done.returncode == 2 and 'usage: ' in done.stderr and 'CONFIG' in done.stderr
+
+
+def test_slurm_scripts_start_srun(repo, tmp_path):
+    """srun itself is not here: what stands in for it prints what it was asked to start."""
+    (tmp_path / 'srun').write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    (tmp_path / 'srun').chmod(0o755)
+    path = f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'
+    done = run(
+        ['bash', repo / 'tools/slurm_train.sh', 'gpu', 'job', 'c.py', 'work', '--resume'],
+        PATH=path,
+        GPUS='16',
+        SRUN_ARGS='--time=1:00 --quiet',
+    )
+    asked = done.stdout.split('|')
+    for part in ('--ntasks=16', '--ntasks-per-node=8', '--time=1:00', '--quiet'):
+        assert part in asked
+    assert asked[-9:-1] == [
+        '-u', str(repo / 'tools/train.py'), 'c.py', '--work-dir', 'work', '--resume',
+        '--launcher', 'slurm',
+    ]  # fmt: skip

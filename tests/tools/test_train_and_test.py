@@ -1,0 +1,151 @@
+"""Both sample configs train, resume and test; upstream's own scripts read the result."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmpvg.engine.cli import test as run_test
+from mmpvg.engine.cli import train as run_train
+
+pytestmark = pytest.mark.slow
+
+
+def checkpoint(work_dir, task, step):
+    return str(work_dir / f'{task.steps}_{step}.pth')
+
+
+def scalars(work_dir):
+    """What training logged, one dict a line, the oldest run first."""
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+
+
+@pytest.mark.legacy_smoke
+def test_training_moves_every_parameter(task, trained):
+    first = torch.load(checkpoint(trained, task, 1), map_location='cpu', weights_only=False)
+    last = torch.load(checkpoint(trained, task, 2), map_location='cpu', weights_only=False)
+    names = [name for name, value in last['state_dict'].items() if value.is_floating_point()]
+    still = [n for n in names if torch.equal(first['state_dict'][n], last['state_dict'][n])]
+    assert not still
+    assert all(torch.isfinite(last['state_dict'][name]).all() for name in names)
+    logged = scalars(trained)[0]
+    assert [line for line in logged if task.metrics[0] in line], 'no validation at the end'
+
+
+def test_resume_goes_on_from_the_checkpoint(task, trained, repo, data_options, tmp_path):
+    runner = run_train(
+        [str(repo / task.config), '--work-dir', str(tmp_path)]
+        + ['--resume', checkpoint(trained, task, 1), '--cfg-options', *task.options, *data_options]
+    )
+    done = runner.epoch if task.steps == 'epoch' else runner.iter
+    assert done == 2
+    assert not Path(checkpoint(tmp_path, task, 1)).exists(), 'the first step was trained again'
+    resumed = torch.load(checkpoint(tmp_path, task, 2), map_location='cpu', weights_only=False)
+    whole = torch.load(checkpoint(trained, task, 2), map_location='cpu', weights_only=False)
+    assert resumed['meta']['iter'] == whole['meta']['iter']
+
+
+def test_our_test_gives_the_validation_metrics(task, trained, repo, data_options, tmp_path):
+    metrics = run_test(
+        [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir', str(tmp_path)]
+        + ['--show-dir', str(tmp_path / 'shown'), '--cfg-options', *data_options]
+    )
+    logged = scalars(trained)[0][-1]
+    for name in task.metrics:
+        assert metrics[name] == pytest.approx(logged[name], abs=1e-3)
+    pictures = [*tmp_path.rglob('*.jpg'), *tmp_path.rglob('*.png')]
+    assert len(pictures) == 4
+
+
+def test_out_writes_predictions(task, trained, repo, data_options, tmp_path):
+    detection = task.owner == 'mmdet'
+    out = tmp_path / ('predictions.pkl' if detection else 'predictions')
+    run_test(
+        [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir', str(tmp_path)]
+        + ['--out', str(out), '--cfg-options', *data_options]
+    )
+    if detection:
+        with out.open('rb') as file:
+            assert len(pickle.load(file)) == 4
+    else:
+        maps = [np.asarray(Image.open(path)) for path in out.glob('*.png')]
+        assert len(maps) == 4
+        # ADE20K's convention for submissions: labels from 1.
+        assert all(1 <= m.min() and m.max() <= 6 for m in maps)
+
+
+@pytest.mark.legacy_smoke
+def test_upstreams_own_test_script_reads_it(task, trained, repo, data_options, tmp_path):
+    script = Path(find_spec(task.owner).origin).parent / '.mim/tools/test.py'
+    environment = {**os.environ, 'PYTHONPATH': str(repo)}
+    done = subprocess.run(
+        [sys.executable, script, repo / task.config, checkpoint(trained, task, 2)]
+        + ['--work-dir', tmp_path, '--cfg-options', *data_options],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (file,) = tmp_path.glob('*/*.json')
+    metrics, logged = json.loads(file.read_text()), scalars(trained)[0][-1]
+    for name in task.metrics:
+        assert metrics[name] == pytest.approx(logged[name], abs=1e-3)
+
+
+def test_tta(task, trained, repo, data_options, tmp_path):
+    metrics = run_test(
+        [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir', str(tmp_path)]
+        + ['--tta', '--cfg-options', *data_options]
+    )
+    assert np.isfinite(metrics[task.metrics[0]])
+
+
+@pytest.mark.parametrize('missing', ['ann_file', 'config', 'checkpoint'])
+def test_what_is_missing_is_named(task, trained, repo, data_options, tmp_path, missing):
+    config, weights = str(repo / task.config), checkpoint(trained, task, 2)
+    options = list(data_options)
+    if missing == 'ann_file':
+        options.append('test_dataloader.dataset.ann_file=annotations/nowhere.json')
+        message = 'test_dataloader.dataset.ann_file points to .*nowhere.json'
+    elif missing == 'config':
+        config, message = 'configs/nowhere.py', 'configs/nowhere.py does not exist'
+    else:
+        weights, message = str(tmp_path / 'nowhere.pth'), 'nowhere.pth does not exist'
+    with pytest.raises(FileNotFoundError, match=message):
+        run_test([config, weights, '--work-dir', str(tmp_path), '--cfg-options', *options])
+
+
+def test_a_class_count_that_does_not_fit_stops_training(task, repo, data_options, tmp_path):
+    if task.owner == 'mmdet':
+        change = 'model.roi_head.bbox_head.num_classes=80'
+        message = r'model.roi_head.bbox_head.num_classes=80.*5 classes.*set num_classes=5'
+    else:
+        change = 'model.decode_head.num_classes=150'
+        message = r'model.decode_head.num_classes=150.*6 classes.*set num_classes=6'
+    with pytest.raises(ValueError, match=message):
+        run_train(
+            [str(repo / task.config), '--work-dir', str(tmp_path), '--cfg-options']
+            + [*task.options, *data_options, change]
+        )
+
+
+def test_class_names_that_the_annotations_lack_stop_training(task, repo, data_options, tmp_path):
+    if task.owner != 'mmdet':
+        pytest.skip('a PNG names no classes')
+    names = 'train_dataloader.dataset.metainfo.classes="(ball,box,cone,star,banana)"'
+    with pytest.raises(ValueError, match='knows 4 of the 5 classes.*banana'):
+        run_train(
+            [str(repo / task.config), '--work-dir', str(tmp_path)]
+            + ['--cfg-options', *data_options, names.replace('"', '')]
+        )

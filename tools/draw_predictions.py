@@ -1,0 +1,30 @@
+"""Draw predictions beside ground truth: ``draw_predictions.py CONFIG CHECKPOINT OUT``."""
+
+import argparse
+
+from mmengine.config import Config, DictAction
+
+from mmpvg.visualization import draw_prediction_sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('out', help='PNG to write')
+    parser.add_argument('--num-images', type=int, default=8, help='images of the test set')
+    parser.add_argument('--columns', type=int, default=2, help='cells in a row')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='least score of a detection')
+    parser.add_argument('--scale', type=int, default=3, help='how much images are enlarged')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
+    args = vars(parser.parse_args())
+    options = args.pop('cfg_options')
+    cfg = Config.fromfile(args['config'])
+    cfg.merge_from_dict(options or {})
+    print('wrote', draw_prediction_sheet(**{**args, 'config': cfg}))
+
+
+if __name__ == '__main__':
+    main()

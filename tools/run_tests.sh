@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Lint and tests, in an environment that is made first if it is not there.
+#
+#   bash tools/run_tests.sh [--stack current|legacy] [-- PYTEST ARGUMENTS]
+#
+# Without arguments for pytest the whole suite runs. For faster rounds: -- -m 'not slow'
+set -euo pipefail
+
+elapsed() { printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); }
+
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+stack=current
+while (($#)); do
+    case $1 in
+        --stack) stack=${2:-}; shift ;;
+        --) shift; break ;;
+        -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"; exit ;;
+        *) echo "run_tests: unknown argument '$1' (arguments for pytest go after --)" >&2; exit 2 ;;
+    esac
+    shift || { echo "run_tests: '--stack' needs a value" >&2; exit 2; }
+done
+
+bash "$root/tools/setup_env.sh" --stack "$stack"
+if [[ $stack == current ]]; then venv=$root/.venv; else venv=$root/.venv-$stack; fi
+cd "$root"
+
+# The code is the same on both stacks, so it is linted once.
+if [[ $stack == current ]]; then
+    echo '== ruff check'
+    "$venv/bin/python" -m ruff check .
+    echo '== ruff format --check'
+    "$venv/bin/python" -m ruff format --check .
+fi
+
+echo "== pytest, $stack stack"
+start=$SECONDS
+status=0
+# The environment's own programs first: tests start torchrun, python and our shell scripts.
+PATH=$venv/bin:$PATH "$venv/bin/python" -m pytest --durations=10 "$@" || status=$?
+if ((status == 5)); then echo 'run_tests: pytest found no test to run, which counts as a failure.' >&2; fi
+echo "== pytest, $stack stack: exit status $status after $(elapsed $((SECONDS - start)))"
+exit "$status"
