@@ -15,7 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..utils import require_stack
-from .host import fit_to_host, warn_of_batch_size
+from .host import fit_to_host, leave_process_group, warn_of_batch_size
 from .preflight import check_data_files
 
 
@@ -85,6 +85,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     runner = _build_runner(cfg)
     warn_of_batch_size(cfg)
     runner.train()
+    leave_process_group()
     return runner
 
 
@@ -111,6 +112,8 @@ def test(argv: Sequence[str] | None = None) -> dict:
             hook.test_out_dir = args.show_dir
         elif args.show_dir:
             cfg.visualizer.save_dir = args.show_dir
+            # mmseg's hook would draw every 50th image.
+            hook.setdefault('interval', 1)
     if args.tta:
         _use_tta(cfg, detection)
     if args.out and detection and not args.out.endswith(('.pkl', '.pickle')):
@@ -124,7 +127,9 @@ def test(argv: Sequence[str] | None = None) -> dict:
         from mmdet.evaluation import DumpDetResults
 
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    return runner.test()
+    metrics = runner.test()
+    leave_process_group()
+    return metrics
 
 
 def _add_common_arguments(parser: argparse.ArgumentParser) -> None:

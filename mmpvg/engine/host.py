@@ -53,6 +53,13 @@ def fit_to_host(cfg: Config) -> None:
         )
 
 
+def leave_process_group() -> None:
+    """End the process group of a finished run; a gloo process that exits without it may abort."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def warn_of_batch_size(cfg: Config) -> None:
     """Say so when a run's total batch is not the one that its recipe's learning rate is for."""
     scaling = cfg.get('auto_scale_lr')

@@ -1,4 +1,4 @@
-"""Print what ``tools/quickstart.sh`` reached, as a Markdown table: ``quickstart_table.py FOLDER``."""
+"""Print what ``tools/quickstart.sh`` reached, as a table: ``quickstart_table.py FOLDER``."""
 
 import json
 import sys

@@ -14,8 +14,13 @@ default_hooks = dict(
 )
 custom_hooks = [dict(type='mmpvg.ClassCountCheckHook')]
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+# Nameless, so that each run of a process gets its own and logs to its own folder.
+visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends)
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+# Boxes only: mmdet merges no masks.
+tta_model = dict(
+    type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+)
 log_level = 'INFO'
 load_from = None
 resume = False

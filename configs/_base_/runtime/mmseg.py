@@ -16,8 +16,10 @@ default_hooks = dict(
 )
 custom_hooks = [dict(type='mmpvg.ClassCountCheckHook')]
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+# Nameless, so that each run of a process gets its own and logs to its own folder.
+visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends)
 log_processor = dict(by_epoch=False)
+tta_model = dict(type='SegTTAModel')
 log_level = 'INFO'
 load_from = None
 resume = False
