@@ -5,6 +5,12 @@ mmengine imports this module by the prefix and then the registry's ``locations``
 ``custom_imports`` is needed.
 """
 
+# ruff: noqa: E402
+from .utils import require_stack
+
+# Before the first import of mmengine, which must not fail with less than one clear sentence.
+require_stack()
+
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS

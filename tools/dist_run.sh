@@ -7,6 +7,10 @@ shift 2
 
 NNODES=${NNODES:-1}
 NODE_RANK=${NODE_RANK:-0}
+if [ "$NNODES" -gt 1 ] && [ -z "${MASTER_ADDR:-}" ]; then
+    echo "dist_run: NNODES=$NNODES needs MASTER_ADDR, the address of node 0" >&2
+    exit 2
+fi
 MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 if [ -z "${PORT:-}" ]; then
     if [ "$NNODES" -gt 1 ]; then

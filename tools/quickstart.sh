@@ -30,7 +30,9 @@ mkdir -p "$out"
 # OpenMMLab logs hundreds of lines at the start of a run: show progress and results, log the rest.
 progress() {
     grep --line-buffered -E '(Epoch|Iter)\((train|val|test)\)|^Traceback|Error' |
-        sed -uE 's/.* - (Epoch|Iter)\(/      \1(/; s/base_lr: [^ ]+ +//; s/lr: [^ ]+ +//; s/data_time: [^ ]+ +//; s/grad_norm: [^ ]+ +//'
+        sed -uE 's/.* - (Epoch|Iter)\(/      \1(/
+            s/ +(base_lr|lr|data_time|time|grad_norm|coco\/[a-z]+_mAP_(75|s|m|l)): [^ ]+//g
+            s/( loss: [0-9.]+).*/\1/; s/ +$//'
 }
 run() { # run LOG COMMAND...
     local log=$1 status

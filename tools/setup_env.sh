@@ -198,7 +198,7 @@ else
         [[ -z $lack ]] || fail "$lack"
     fi
     how="$mmcv: compiles"
-    mmcv_plan='no ready wheel, so it is compiled: about 12 minutes on 2 cores, longer with CUDA operators'
+    mmcv_plan='no ready wheel, so it is compiled: 5 to 12 minutes on 2 cores, longer with CUDA operators'
 fi
 say 'What follows, with times measured on 2 cores and a fast network:'
 say '  [2/6] torch and torchvision: 1 to 3 minutes'

@@ -12,5 +12,5 @@ read -r -a srun_args <<<"${SRUN_ARGS:-}"
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" exec srun -p "$partition" --job-name="$job" \
     --gres=gpu:"$GPUS_PER_NODE" --ntasks="$GPUS" --ntasks-per-node="$GPUS_PER_NODE" \
-    --cpus-per-task="$CPUS_PER_TASK" --kill-on-bad-exit=1 "${srun_args[@]}" \
+    --cpus-per-task="$CPUS_PER_TASK" --kill-on-bad-exit=1 ${srun_args[@]+"${srun_args[@]}"} \
     python -u "$tools/$script" "$@" --launcher slurm

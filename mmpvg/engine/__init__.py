@@ -1,5 +1,7 @@
 """What runs around a model: parameter groups, checks, and the start of a run."""
 
+# First of all: it checks that mmengine is there and fits.
+from .. import registry as _registry  # noqa: F401
 from .class_count_hook import ClassCountCheckHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 

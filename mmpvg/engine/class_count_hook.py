@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmpvg.registry import HOOKS
+
+_HEADS = re.compile(r'(bbox|mask|decode|auxiliary)_head(\.\d+)?$')
 
 
 @HOOKS.register_module()
@@ -23,8 +27,10 @@ class ClassCountCheckHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Check the training set."""
+        """Check the training set, and the validation set that will follow."""
         self._check(runner, runner.train_dataloader.dataset, 'train_dataloader')
+        if runner.val_loop is not None:
+            self.before_val(runner)
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation set."""
@@ -40,16 +46,17 @@ class ClassCountCheckHook(Hook):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for name, module in model.named_modules():
-            if not name.endswith(('bbox_head', 'mask_head', 'decode_head', 'auxiliary_head')):
-                continue
             num_classes = getattr(module, 'num_classes', None)
-            if num_classes is not None and num_classes != len(classes):
+            if not _HEADS.search(name) or num_classes is None:
+                continue
+            if num_classes != len(classes):
                 raise ValueError(
                     f'model.{name}.num_classes={num_classes}, but {loader} has {len(classes)} '
                     f'classes ({", ".join(classes[:5])}{", ..." if len(classes) > 5 else ""}); '
                     f'set num_classes={len(classes)} in every head, or metainfo.classes of the '
                     'data set'
                 )
+        # mmdet numbers the classes that it finds, so a missing one shifts the labels of the rest.
         found = getattr(_innermost(dataset), 'cat_ids', None)
         if found is not None and len(found) != len(classes):
             raise ValueError(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import os.path as osp
 from collections.abc import Sequence
-from copy import deepcopy
 
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.logging import print_log
+from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..utils import require_stack
-from .host import fit_to_host, leave_process_group, warn_of_batch_size
+from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_batch_size
 from .preflight import check_data_files
+from .tta import evaluators, use_tta
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -64,6 +62,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     Raises:
         FileNotFoundError: If the config, a checkpoint or the data is missing.
         ImportError: If a package that the config needs is missing or does not fit.
+        ValueError: If the batch cannot be trained on, or cannot be scaled to.
     """
     args = train_parser().parse_args(argv)
     cfg = _load_config(args)
@@ -83,6 +82,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
     fit_to_host(cfg)
     runner = _build_runner(cfg)
+    check_batch_norm(cfg)
     warn_of_batch_size(cfg)
     runner.train()
     leave_process_group()
@@ -104,7 +104,7 @@ def test(argv: Sequence[str] | None = None) -> dict:
     cfg = _load_config(args)
     untrained = args.checkpoint == 'none'
     cfg.load_from = None if untrained else _existing_checkpoint(args.checkpoint)
-    detection = cfg.default_scope == 'mmdet'
+    detection = cfg.get('default_scope') == 'mmdet'
     if args.show or args.show_dir:
         hook = cfg.default_hooks.visualization
         hook.update(draw=True, show=args.show, wait_time=args.wait_time)
@@ -115,11 +115,11 @@ def test(argv: Sequence[str] | None = None) -> dict:
             # mmseg's hook would draw every 50th image.
             hook.setdefault('interval', 1)
     if args.tta:
-        _use_tta(cfg, detection)
+        use_tta(cfg)
     if args.out and detection and not args.out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out of a detector must end with .pkl, got {args.out}')
     if args.out and not detection:
-        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        evaluators(cfg)[0].update(output_dir=args.out, keep_results=True)
     check_data_files(cfg, 'test')
     fit_to_host(cfg)
     runner = _build_runner(cfg)
@@ -154,7 +154,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def _load_config(args: argparse.Namespace) -> Config:
     """The config with the settings that training and testing share."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not args.config.startswith('mmpvg::') and not osp.isfile(args.config):
+    if not osp.isfile(args.config):
         raise FileNotFoundError(
             f'config {args.config} does not exist; see configs/ for what there is'
         )
@@ -166,7 +166,8 @@ def _load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
-    require_stack(cfg.get('default_scope', 'mmengine'))
+    scope = cfg.get('default_scope')
+    require_stack(*([scope] if scope in ('mmdet', 'mmseg', 'mmpretrain') else []))
     return cfg
 
 
@@ -175,17 +176,6 @@ def _existing_checkpoint(path: str) -> str:
     if '://' not in path and not osp.isfile(path):
         raise FileNotFoundError(f'checkpoint {path} does not exist; give a .pth file or a URL')
     return path
-
-
-def _use_tta(cfg: Config, detection: bool) -> None:
-    """Put the augmenting model and pipeline of the config in place."""
-    if detection:
-        # mmdet's DetTTAModel merges boxes and refuses masks.
-        cfg.model.roi_head.update(mask_roi_extractor=None, mask_head=None)
-        cfg.test_evaluator.metric = 'bbox'
-        print_log('mmpvg: --tta tests boxes only, as mmdet merges no masks', level=logging.WARNING)
-    cfg.model = ConfigDict(**deepcopy(cfg.tta_model), module=cfg.model)
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
 
 
 def _build_runner(cfg: Config) -> Runner:

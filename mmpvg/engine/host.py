@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
+_SYNC_BN = ('SyncBN', 'MMSyncBN')
+
 
 def fit_to_host(cfg: Config) -> None:
     """Let a config made for GPUs run where there is none; on an accelerator nothing changes.
@@ -32,7 +34,7 @@ def fit_to_host(cfg: Config) -> None:
         wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
-        _log('training in float32: mixed precision needs an accelerator')
+        _log('float32 in place of mixed precision, which needs an accelerator')
     if cfg.get('launcher', 'none') == 'none':
         return
     if cfg.launcher != 'pytorch':
@@ -43,10 +45,13 @@ def fit_to_host(cfg: Config) -> None:
     if not dist.is_initialized():
         # mmengine's own start selects a CUDA device.
         dist.init_process_group('gloo')
-    cfg.model_wrapper_cfg = dict(
-        {'type': 'MMDistributedDataParallel', **(cfg.get('model_wrapper_cfg') or {})},
-        device_ids=None,
+    # What mmengine sets by itself on GPUs, but for the devices.
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
     if _replace_sync_bn(cfg.model):
         _log(
             'SyncBN replaced by BN: it has no CPU kernel, so each process has statistics of its own'
@@ -60,28 +65,62 @@ def leave_process_group() -> None:
         dist.destroy_process_group()
 
 
+def check_batch_norm(cfg: Config) -> None:
+    """Stop when a head would normalize a single value over the batch.
+
+    A pyramid pooling module (UPerNet, PSPNet) pools to one pixel; over a batch of one image
+    BatchNorm has nothing to normalize, and torch's own error names a shape deep in the head.
+
+    Args:
+        cfg: The config of the run, after its processes have met.
+
+    Raises:
+        ValueError: If such a head is given one image.
+    """
+    heads = cfg.model.get('decode_head', [])
+    for head in heads if isinstance(heads, (list, tuple)) else [heads]:
+        norm = (head.get('norm_cfg') or {}).get('type')
+        if 1 not in head.get('pool_scales', ()) or norm not in ('BN', *_SYNC_BN):
+            continue
+        batch = cfg.train_dataloader.batch_size
+        if batch * (_world_size() if norm in _SYNC_BN else 1) == 1:
+            raise ValueError(
+                f'{head.type} pools to one pixel and normalizes it over the batch, which needs two '
+                'images at least, but each process has one and statistics are not shared; pass '
+                '--cfg-options train_dataloader.batch_size=2 or more'
+            )
+
+
 def warn_of_batch_size(cfg: Config) -> None:
     """Say so when a run's total batch is not the one that its recipe's learning rate is for."""
-    scaling = cfg.get('auto_scale_lr')
-    if scaling is None or scaling.get('enable', False):
+    scaling = cfg.get('auto_scale_lr') or {}
+    base = scaling.get('base_batch_size')
+    if base is None or scaling.get('enable', False):
         return
-    world = dist.get_world_size() if dist.is_initialized() else 1
-    per_process, base = cfg.train_dataloader.batch_size, scaling.base_batch_size
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
-    if world * per_process * accumulated != base:
-        steps = f' x {accumulated} accumulated' if accumulated > 1 else ''
-        _log(
-            f'total batch {world} processes x {per_process}{steps}, but the learning rate is for '
-            f'{base}: pass --auto-scale-lr, or --cfg-options '
-            f'train_dataloader.batch_size={max(base // world, 1)}',
-            level=logging.WARNING,
-        )
+    world, per_process = _world_size(), cfg.train_dataloader.batch_size
+    if world * per_process * accumulated == base:
+        return
+    steps = f' x {accumulated} accumulated' if accumulated > 1 else ''
+    fixes = ['pass --auto-scale-lr'] if accumulated == 1 else []
+    if base % (world * accumulated) == 0:
+        size = base // (world * accumulated)
+        fixes.append(f'--cfg-options train_dataloader.batch_size={size}')
+    _log(
+        f'total batch {world} processes x {per_process}{steps}, but the learning rate is for '
+        f'{base}: {" or ".join(fixes) or "change one of them"}',
+        level=logging.WARNING,
+    )
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def _replace_sync_bn(node: Any) -> bool:
     """Turn every ``type='SyncBN'`` below a config node into BN; tell whether there was one."""
     if isinstance(node, dict):
-        found = node.get('type') in ('SyncBN', 'MMSyncBN')
+        found = node.get('type') in _SYNC_BN
         if found:
             node['type'] = 'BN'
         return any([found, *(_replace_sync_bn(value) for value in node.values())])

@@ -70,7 +70,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if not param.requires_grad:
                 continue
             height = 0
-            if backbone is not None and name.startswith(prefix):
+            if self.rate < 1 and name.startswith(prefix):
                 depth, num_depths = backbone.get_layer_depth(name, prefix)
                 height = num_depths - 1 - depth
             decays = name not in undecayed

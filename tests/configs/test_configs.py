@@ -36,7 +36,11 @@ def test_builds_and_its_backbone_runs(name):
     assert isinstance(model.backbone, MPVGViT)
     with torch.no_grad():
         maps = model.neck(model.backbone(torch.rand(1, 3, 96, 128)))
-    assert len(maps) >= 3
+    strides = [4, 8, 16] if name.startswith('sample/mask_rcnn') else [4, 8, 16, 32]
+    assert [(96 // m.shape[2], 128 // m.shape[3]) for m in maps[:4]] == [(s, s) for s in strides]
+    head = model.decode_head if hasattr(model, 'decode_head') else model.rpn_head
+    widths = head.in_channels if isinstance(head.in_channels, list) else [head.in_channels] * 5
+    assert all(m.shape[1] == width for m, width in zip(maps, widths))
 
 
 @pytest.mark.parametrize('name', [name for name in LEAVES if '_vit-' in name])

@@ -188,21 +188,21 @@ def test_palettes_fit_the_classes():
 def test_mmdet_coco_dataset_loads_it(data, scenes):
     pytest.importorskip('mmdet')
     from mmdet.registry import DATASETS
-    from mmdet.utils import register_all_modules
+    from mmengine.registry import init_default_scope
 
-    register_all_modules(init_default_scope=False)
+    init_default_scope('mmdet')
     dataset = DATASETS.build(
         dict(
-            type='mmdet.CocoDataset',
+            type='CocoDataset',
             data_root=str(data),
             ann_file='annotations/instances_train.json',
             data_prefix=dict(img='images/train/'),
             metainfo=dict(classes=SAMPLE_CLASSES, palette=SAMPLE_PALETTE),
             filter_cfg=dict(filter_empty_gt=True, min_size=32),
             pipeline=[
-                dict(type='mmdet.LoadImageFromFile'),
-                dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
-                dict(type='mmdet.PackDetInputs'),
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+                dict(type='PackDetInputs'),
             ],
         )
     )
@@ -224,13 +224,13 @@ def test_mmseg_dataset_loads_it(data, scenes):
     # ADE20KDataset itself refuses class names that are not ADE20K's; its base class, with the same
     # files and the same reduce_zero_label, is the one for other names.
     pytest.importorskip('mmseg')
+    from mmengine.registry import init_default_scope
     from mmseg.registry import DATASETS
-    from mmseg.utils import register_all_modules
 
-    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
     dataset = DATASETS.build(
         dict(
-            type='mmseg.BaseSegDataset',
+            type='BaseSegDataset',
             data_root=str(data),
             data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
             img_suffix='.jpg',
@@ -238,9 +238,9 @@ def test_mmseg_dataset_loads_it(data, scenes):
             reduce_zero_label=True,
             metainfo=dict(classes=SAMPLE_SEG_CLASSES, palette=SAMPLE_SEG_PALETTE),
             pipeline=[
-                dict(type='mmseg.LoadImageFromFile'),
-                dict(type='mmseg.LoadAnnotations'),
-                dict(type='mmseg.PackSegInputs'),
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations'),
+                dict(type='PackSegInputs'),
             ],
         )
     )

@@ -74,6 +74,7 @@ def test_weight_decay_spares_pe_norms_and_biases():
     }
     assert decayed == matrices
     assert {g['lr'] for g in groups.values()} == {1e-3}, 'no layer decay unless asked for'
+    assert len({id(group) for group in groups.values()}) == 2
 
 
 def test_frozen_parameters_are_left_out():

@@ -3,7 +3,8 @@
 Writes, from rank 0, the gradients of the wrapped model (``ddp``), the mean of the gradients that
 one process computes on each shard (``shards``: what DistributedDataParallel promises for any loss),
 and those of one process on the joined batch (``joined``: equal too where the loss is a mean over a
-fixed number of terms, as a segmenter's; a detector divides by the positives sampled in its shard).
+fixed number of terms, as a segmenter's). A detector divides by the positives sampled in its shard,
+so its backbone and neck are compared a second time under such a mean (``features``).
 """
 
 import sys
@@ -31,6 +32,10 @@ def loss_of(model, batch):
     data = inner.data_preprocessor(batch, training=True)
     losses = model(**data, mode='loss')
     return inner.parse_losses(losses)[0]
+
+
+def mean_of_features(model, images):
+    return sum(m.square().mean() * (i + 1) for i, m in enumerate(model(images)))
 
 
 def main(config, data_root, out):
@@ -64,7 +69,16 @@ def main(config, data_root, out):
         mean = {name: (alone[0][name] + alone[1][name]) / 2 for name in alone[0]}
         joined = gradients(model, loss_of, pseudo_collate(samples), seed=0)
         count = len(list(model.parameters()))
-        torch.save(dict(ddp=ddp, shards=mean, joined=joined, parameters=count), out)
+        found = dict(ddp=ddp, shards=mean, joined=joined, parameters=count)
+    if cfg.default_scope == 'mmdet':
+        trunk = torch.nn.Sequential(model.backbone, model.neck)
+        images = torch.randn(2 * SHARD, 3, 97, 120, generator=torch.Generator().manual_seed(0))
+        wrapped = torch.nn.parallel.DistributedDataParallel(trunk)
+        shard = gradients(wrapped, mean_of_features, images[rank * SHARD : (rank + 1) * SHARD], 0)
+        if rank == 0:
+            found['features'] = (shard, gradients(trunk, mean_of_features, images, 0))
+    if rank == 0:
+        torch.save(found, out)
     dist.barrier()
     dist.destroy_process_group()
 

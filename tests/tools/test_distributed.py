@@ -51,7 +51,12 @@ def test_two_processes_give_the_gradients_of_one(task, repo, sample_data, tmp_pa
     assert len(found['ddp']) == found['parameters'], 'a parameter was left without a gradient'
     for name, gradient in found['ddp'].items():
         assert torch.allclose(gradient, found['shards'][name], atol=1e-5, rtol=1e-3), name
-    if task.owner == 'mmseg':
+    if task.owner == 'mmdet':
+        shard, joined = found['features']
+        assert set(shard) == set(joined)
+        for name, gradient in shard.items():
+            assert torch.allclose(gradient, joined[name], atol=1e-6, rtol=1e-3), name
+    else:
         for name, gradient in found['ddp'].items():
             assert torch.allclose(gradient, found['joined'][name], atol=1e-5, rtol=1e-3), name
 
@@ -62,6 +67,11 @@ def test_two_processes_give_the_gradients_of_one(task, repo, sample_data, tmp_pa
 def test_scripts_tell_their_usage(repo, script):
     done = run(['bash', repo / 'tools' / script])
     assert done.returncode == 2 and 'usage: ' in done.stderr and 'CONFIG' in done.stderr
+
+
+def test_several_nodes_need_an_address(repo):
+    done = run(['bash', repo / 'tools/dist_train.sh', 'c.py', 8], NNODES='2')
+    assert done.returncode == 2 and 'MASTER_ADDR' in done.stderr
 
 
 def test_slurm_scripts_start_srun(repo, tmp_path):

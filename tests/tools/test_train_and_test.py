@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from mmpvg.engine.cli import test as run_test
 from mmpvg.engine.cli import train as run_train
+from mmpvg.visualization import draw_prediction_sheet
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +54,33 @@ def test_resume_goes_on_from_the_checkpoint(task, trained, repo, data_options, t
     resumed = torch.load(checkpoint(tmp_path, task, 2), map_location='cpu', weights_only=False)
     whole = torch.load(checkpoint(trained, task, 2), map_location='cpu', weights_only=False)
     assert resumed['meta']['iter'] == whole['meta']['iter']
+    # The optimizer went on too: a new one would have made one step, not all of them.
+    steps = {int(state['step']) for state in resumed['optimizer']['state'].values()}
+    assert steps == {resumed['meta']['iter']}
+
+
+def test_bare_resume_and_the_recipes_switches(task, repo, data_options, tmp_path):
+    command = [str(repo / task.config), '--work-dir', str(tmp_path), '--amp', '--auto-scale-lr']
+    command += ['--resume', '--cfg-options', *data_options]
+    first = [option for option in task.options if 'max_' not in option]
+    runner = run_train([*command, *first, f'train_cfg.max_{task.steps}s=1'])
+    # Half of the recipe's batch of 8; mixed precision falls back on a host without a GPU.
+    assert runner.optim_wrapper.param_groups[0]['initial_lr'] == pytest.approx(1e-3 * 4 / 8)
+    if not torch.cuda.is_available():
+        assert type(runner.optim_wrapper).__name__ == 'OptimWrapper'
+    runner = run_train([*command, *task.options])
+    assert len(scalars(tmp_path)) == 2
+    steps = {int(s['step']) for s in runner.optim_wrapper.optimizer.state.values()}
+    assert steps == {runner.iter}
+
+
+def test_training_without_validation(task, repo, data_options, tmp_path):
+    runner = run_train(
+        [str(repo / task.config), '--work-dir', str(tmp_path), '--cfg-options', *task.options]
+        + [*data_options, 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None']
+        + ['default_hooks.checkpoint.save_best=None']
+    )
+    assert Path(checkpoint(tmp_path, task, 2)).exists() and runner.val_loop is None
 
 
 def test_our_test_gives_the_validation_metrics(task, trained, repo, data_options, tmp_path):
@@ -103,12 +132,63 @@ def test_upstreams_own_test_script_reads_it(task, trained, repo, data_options, t
         assert metrics[name] == pytest.approx(logged[name], abs=1e-3)
 
 
-def test_tta(task, trained, repo, data_options, tmp_path):
-    metrics = run_test(
-        [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir', str(tmp_path)]
-        + ['--tta', '--cfg-options', *data_options]
+def test_upstreams_own_train_script_trains_it(task, repo, data_options, tmp_path):
+    """What ``mim train mmdet CONFIG`` runs."""
+    script = Path(find_spec(task.owner).origin).parent / '.mim/tools/train.py'
+    if not script.exists():
+        pytest.skip(f'this wheel of {task.owner} carries no tools/train.py')
+    done = subprocess.run(
+        [sys.executable, script, repo / task.config, '--work-dir', tmp_path]
+        + ['--cfg-options', *task.options, *data_options],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(repo)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert np.isfinite(metrics[task.metrics[0]])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert Path(checkpoint(tmp_path, task, 2)).exists()
+
+
+def test_prediction_sheet(task, trained, repo, data_options, tmp_path):
+    """Image, ground truth and prediction stand side by side, the ground truth where it is."""
+    cfg = Config.fromfile(repo / task.config)
+    cfg.test_dataloader.dataset.data_root = data_options[0].split('=')[1]
+    out = draw_prediction_sheet(
+        cfg, checkpoint(trained, task, 2), tmp_path / 'new' / 'sheet.png', num_images=4, scale=2
+    )
+    sheet = np.asarray(Image.open(out).convert('RGB')).astype(int)
+    first = next(Path(cfg.test_dataloader.dataset.data_root, 'images/val').glob('000000.*'))
+    with Image.open(first) as file:
+        width, height = file.width * 2, file.height * 2
+    top = 36
+    panels = [sheet[top : top + height, 8 + i * width : 8 + (i + 1) * width] for i in range(2)]
+    assert panels[0].std() > 10, 'the image is not there'
+    drawn = np.abs(panels[0] - panels[1]).sum(2) > 60
+    label_file = first.parents[2] / 'annotations/val' / f'{first.stem}.png'
+    labels = np.asarray(Image.open(label_file)).repeat(2, 0).repeat(2, 1)
+    objects = labels >= 2
+    assert drawn[objects].mean() > 0.5
+    if task.owner == 'mmdet':
+        assert drawn[labels == 1].mean() < 0.2
+
+
+def test_tta(task, trained, repo, data_options, tmp_path):
+    command = [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir', str(tmp_path)]
+    command += ['--tta', '--cfg-options', *data_options]
+    augmented = run_test(command)
+    assert np.isfinite(augmented[task.metrics[0]])
+    # With the image itself as the one augmentation, the plain metrics come out.
+    cfg = Config.fromfile(repo / task.config)
+    cfg.merge_from_dict({option.split('=')[0]: option.split('=')[1] for option in data_options})
+    cfg.tta_pipeline[1].transforms[:2] = [
+        [dict(type='Resize', scale_factor=1.0, keep_ratio=True)],
+        [dict(type='RandomFlip', prob=0.0)],
+    ]
+    cfg.dump(tmp_path / 'same.py')
+    metrics = run_test([str(tmp_path / 'same.py'), *command[1:4], '--tta'])
+    logged = scalars(trained)[0][-1]
+    assert metrics[task.metrics[0]] == pytest.approx(logged[task.metrics[0]], abs=1e-3)
 
 
 @pytest.mark.parametrize('missing', ['ann_file', 'config', 'checkpoint'])

@@ -31,8 +31,8 @@ class MPVGViT(BaseModule):
     delivery, then the blocks run; see :mod:`mmpvg.models.layers.pe_delivery`.
 
     No parameter is made that the forward pass does not use: blocks after the last tap are not
-    built, nor is the last norm unless the arch's last block is tapped. So DistributedDataParallel
-    needs no ``find_unused_parameters``.
+    built, nor is the last norm unless the arch's last block is tapped (``mpvg`` is then ``pvg``).
+    So DistributedDataParallel needs no ``find_unused_parameters``.
 
     Args:
         arch: ``deit-tiny``, ``deit-small``, ``deit-base``, ``deit-large``, or a dict with
@@ -125,6 +125,12 @@ class MPVGViT(BaseModule):
         self.pe_delivery = PEDelivery(
             PEDeliveryPlan.parse(pe_delivery), depth, dims, num_blocks, self.norm is not None
         )
+        if pe_type == 'learnable' and not self.pe_delivery.delivers:
+            raise ValueError(
+                f'pe_delivery={pe_delivery!r} delivers the position embedding nowhere in these '
+                f'{num_blocks} blocks, so a learnable one would get no gradient; deliver it '
+                "somewhere, or set a fixed pe_type such as 'sinusoid_2d'"
+            )
         self.apply(_init_linear)
         if self.cls_token is not None:
             nn.init.trunc_normal_(self.cls_token, std=0.02)
@@ -139,6 +145,9 @@ class MPVGViT(BaseModule):
             One map of shape (B, D, ceil(H / P), ceil(W / P)) per tap, contiguous.
         """
         x, grid = self.patch_embed(x)
+        # Under autocast the convolution is half precision. The residual stream is not, with every
+        # delivery: adding the PE would lift it, but LaPE adds none.
+        x = x.to(self.position_embedding.table.dtype)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         delivered = self.pe_delivery(self.position_embedding(grid))

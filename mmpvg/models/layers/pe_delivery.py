@@ -148,6 +148,11 @@ class PEDelivery(nn.Module):
         deliver_last = last_norm and plan.last_norm is not None
         self.last_norm = build_layer_norm(dims) if deliver_last else None
 
+    @property
+    def delivers(self) -> bool:
+        """Whether the PE arrives anywhere."""
+        return self.plan.at_input or len(self.block_norms) > 0 or self.last_norm is not None
+
     def forward(self, pos: Tensor) -> DeliveredPE:
         """Run the LayerNorm chain on a PE that is already on the image's grid.
 

@@ -165,7 +165,8 @@ class PositionEmbedding(nn.Module):
             if loaded.ndim != 4 or loaded.shape[3] != self.table.shape[3]:
                 raise ValueError(
                     f'{key} of the checkpoint has shape {tuple(loaded.shape)}, but this model '
-                    f'needs (1, h, w, {self.table.shape[3]}); set the arch of the checkpoint'
+                    f'needs (1, h, w, {self.table.shape[3]}); reshape a flat table with its grid, '
+                    'or set the arch of the checkpoint'
                 )
             state_dict[key] = resize_position_embedding(loaded, self.grid, self.interpolate_mode)
         super()._load_from_state_dict(state_dict, prefix, *args)

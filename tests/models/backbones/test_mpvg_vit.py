@@ -148,17 +148,15 @@ def test_the_resize_comes_before_the_norms():
 
 
 def test_16x64_is_not_32x32():
-    vit = randomized(arch=TINY)
+    """As many tokens as the native grid has, on another grid: the PE is resized all the same."""
+    vit = randomized(arch=TINY, img_size=512)
+    assert vit.position_embedding.grid == (32, 32)
     image = torch.randn(1, 3, 256, 1024)
-    tokens, _ = vit.patch_embed(image)
-    # The same tokens laid out on another grid are another image.
-    square = tokens.transpose(1, 2).unflatten(2, (32, 32))
     with torch.no_grad():
-        wide = vit(image)[0]
-        vit.patch_embed.forward = lambda _: (tokens, (32, 32))
-        relabelled = vit(image)[0]
-    assert wide.shape[2:] == (16, 64) and square.shape[2:] == relabelled.shape[2:]
-    assert not torch.allclose(wide.flatten(2), relabelled.flatten(2), atol=1e-2)
+        expected = transcription(vit, image, 'mpvg')
+        assert torch.allclose(vit(image)[0], expected, atol=1e-4, rtol=1e-4)
+        unresized = vit.position_embedding.table.flatten(1, 2)
+        assert not torch.allclose(vit.position_embedding((16, 64)), unresized, atol=1e-2)
 
 
 @pytest.mark.parametrize('size', [(224, 224), (500, 333), (97, 800)])
@@ -320,6 +318,8 @@ def test_layer_depths():
         (dict(pe_delivery='vpg'), "'vpg'"),
         (dict(pe_type='rotary'), "'rotary'"),
         (dict(out_indices=(11, 12)), r'out_indices=\[11, 12\].*-12 to 11'),
+        (dict(pe_delivery=dict(at_input=False)), 'nowhere'),
+        (dict(pe_delivery=dict(base='mpvg', at_input=False), out_indices=0), 'nowhere'),
         (dict(out_indices=(5, 2)), 'ascending'),
         (dict(out_indices=()), 'out_indices'),
         (dict(window_size=14, global_blocks=(2, 12)), r'global_blocks=\[2, 12\]'),
@@ -365,11 +365,31 @@ def test_backbone_needs_neither_mmdet_nor_mmseg():
     assert done.stdout.strip().endswith('(1, 256, 1, 2)]')
 
 
+@pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
+def test_residual_stream_stays_in_float32_under_autocast(delivery):
+    vit = randomized(arch=TINY, pe_delivery=delivery)
+    inputs = []
+    vit.blocks[2].register_forward_pre_hook(lambda _, args: inputs.append(args[0].dtype))
+    image = torch.randn(1, 3, 97, 120)
+    with torch.no_grad():
+        expected = vit(image)[0]
+        with torch.autocast('cpu', torch.bfloat16):
+            out = vit(image)[0]
+    assert inputs == [torch.float32] * 2 and out.dtype == torch.float32
+    assert (out - expected).norm() / expected.norm() < 0.02
+
+
+def test_a_half_precision_model_stays_in_half_precision():
+    vit = randomized(arch=TINY, pe_delivery='lape').bfloat16()
+    assert vit(torch.randn(1, 3, 64, 80).bfloat16())[0].dtype == torch.bfloat16
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_autocast_on_a_gpu_is_close_to_float32(dtype):
-    vit = MPVGViT('deit-tiny', window_size=14).cuda().eval()
+@pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
+def test_autocast_on_a_gpu_is_close_to_float32(delivery, dtype):
+    vit = MPVGViT('deit-tiny', window_size=14, pe_delivery=delivery).cuda().eval()
     image = torch.randn(1, 3, 500, 333, device='cuda')
     with torch.no_grad():
         expected = vit(image)[0]

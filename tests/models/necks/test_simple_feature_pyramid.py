@@ -58,6 +58,13 @@ def test_levels_against_plain_functions():
     assert torch.equal(maps[2], maps[1][:, :, ::2, ::2])
 
 
+def test_maps_are_contiguous_whatever_comes_in():
+    """mmcv's RoIAlign reads a map's memory as if it were, and would pool garbage silently."""
+    neck = SimpleFeaturePyramid(16, out_channels=8)
+    x = torch.randn(2, 16, 6, 9).to(memory_format=torch.channels_last)
+    assert all(m.is_contiguous() for m in neck(x))
+
+
 def test_every_parameter_receives_a_gradient():
     neck = SimpleFeaturePyramid(16, out_channels=8)
     sum(m.square().sum() for m in neck(torch.randn(1, 16, 6, 6))).backward()

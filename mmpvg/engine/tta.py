@@ -1,0 +1,78 @@
+"""Putting test-time augmentation into a config, as ``--tta`` asks."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+
+_DET_META = (
+    'img_id',
+    'img_path',
+    'ori_shape',
+    'img_shape',
+    'scale_factor',
+    'flip',
+    'flip_direction',
+)
+
+
+def use_tta(cfg: Config) -> None:
+    """Wrap the model of a config and replace its test pipeline.
+
+    They come from ``tta_model`` and ``tta_pipeline``. A detector's config may leave either out:
+    boxes of the image and its mirror image are merged then. Detectors are tested on boxes alone,
+    since mmdet merges no masks.
+
+    Args:
+        cfg: The config of the run, changed in place.
+
+    Raises:
+        ValueError: If a segmenter's config lacks either setting.
+    """
+    if cfg.get('default_scope') == 'mmdet':
+        _complete_for_detection(cfg)
+        _drop_masks(cfg)
+    elif missing := [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]:
+        raise ValueError(
+            f'--tta needs {" and ".join(missing)} in the config; see configs/_base_/ for examples'
+        )
+    cfg.model = ConfigDict(**deepcopy(cfg.tta_model), module=cfg.model)
+    innermost_dataset(cfg.test_dataloader).pipeline = cfg.tta_pipeline
+
+
+def evaluators(cfg: Config) -> list[ConfigDict]:
+    """The test evaluators of a config, which may give one or a list."""
+    given = cfg.test_evaluator
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def innermost_dataset(loader: ConfigDict) -> ConfigDict:
+    """The data set of a dataloader's config inside its wrappers."""
+    dataset = loader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def _complete_for_detection(cfg: Config) -> None:
+    if 'tta_model' not in cfg:
+        nms = dict(type='nms', iou_threshold=0.5)
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
+    if 'tta_pipeline' not in cfg:
+        steps = deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
+        flips = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
+        pack = [dict(type='PackDetInputs', meta_keys=_DET_META)]
+        cfg.tta_pipeline = [*steps[:-1], dict(type='TestTimeAug', transforms=[flips, pack])]
+
+
+def _drop_masks(cfg: Config) -> None:
+    if cfg.model.get('roi_head', {}).get('mask_head') is None:
+        return
+    cfg.model.roi_head.update(mask_roi_extractor=None, mask_head=None)
+    for evaluator in evaluators(cfg):
+        if 'segm' in evaluator.get('metric', ()):
+            evaluator.metric = 'bbox'
+    print_log('mmpvg: --tta tests boxes only, as mmdet merges no masks', level=logging.WARNING)
