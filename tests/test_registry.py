@@ -23,7 +23,6 @@ USE = (
 )
 
 
-@pytest.mark.legacy_smoke
 @pytest.mark.parametrize(
     'order',
     [('mmdet', 'mmseg', 'none'), ('mmseg', 'mmdet'), ('none', 'mmdet'), ('none', 'mmseg')],

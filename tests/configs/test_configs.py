@@ -27,7 +27,6 @@ def load(name):
     return Config.fromfile(CONFIGS / name)
 
 
-@pytest.mark.legacy_smoke
 @pytest.mark.parametrize('name', LEAVES)
 def test_builds_and_its_backbone_runs(name):
     cfg = load(name)

@@ -33,7 +33,6 @@ def training_loss(repo, sample_data, task, delivery='mpvg'):
     return model, loss, logged
 
 
-@pytest.mark.legacy_smoke
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
 @pytest.mark.parametrize('task', SAMPLES)
 def test_every_parameter_receives_a_gradient(repo, sample_data, task, delivery):
@@ -47,7 +46,6 @@ def test_every_parameter_receives_a_gradient(repo, sample_data, task, delivery):
     assert not still
 
 
-@pytest.mark.legacy_smoke
 def test_segmenter_does_not_squeeze_images_that_are_no_multiple_of_the_stride(repo):
     """mmseg scales logits to the image's size, while the map covers whole patches."""
     cfg = Config.fromfile(repo / 'configs' / SAMPLES['upernet'])

@@ -31,7 +31,6 @@ def scalars(work_dir):
     return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
 
 
-@pytest.mark.legacy_smoke
 def test_training_moves_every_parameter(task, trained):
     first = torch.load(checkpoint(trained, task, 1), map_location='cpu', weights_only=False)
     last = torch.load(checkpoint(trained, task, 2), map_location='cpu', weights_only=False)
@@ -112,7 +111,6 @@ def test_out_writes_predictions(task, trained, repo, data_options, tmp_path):
         assert all(1 <= m.min() and m.max() <= 6 for m in maps)
 
 
-@pytest.mark.legacy_smoke
 def test_upstreams_own_test_script_reads_it(task, trained, repo, data_options, tmp_path):
     script = Path(find_spec(task.owner).origin).parent / '.mim/tools/test.py'
     environment = {**os.environ, 'PYTHONPATH': str(repo)}

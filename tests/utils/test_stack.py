@@ -174,7 +174,6 @@ def test_an_unknown_name(tmp_path):
         require_stack('mmrotate')
 
 
-@pytest.mark.legacy_smoke
 def test_the_environment_of_this_run():
     from mmpvg.utils import require_stack
 

@@ -346,7 +346,6 @@ def test_bad_images(shape, message):
         MPVGViT(TINY)(torch.zeros(shape))
 
 
-@pytest.mark.legacy_smoke
 def test_backbone_needs_neither_mmdet_nor_mmseg():
     code = (
         'import sys\n'
