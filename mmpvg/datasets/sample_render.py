@@ -35,9 +35,8 @@ SAMPLE_SIDES = tuple(side for side in range(97, 144) if side % 8)
 _MAX_OBJECTS = 5
 _DIAMETERS = (0.28, 0.60)  # of the short side
 _CROWDED_DIAMETER = 0.45  # the upper end from four objects on
-_MIN_VISIBLE = (
-    0.45  # an object is not laid where it would hide more of an earlier one than this leaves
-)
+# An object is not laid where it would hide more of an earlier one than this leaves.
+_MIN_VISIBLE = 0.45
 _TRIES = 20
 
 

@@ -6,6 +6,7 @@ from .drop_path import DropPath
 from .norm import LAYER_NORM_EPS, LayerNorm2d, build_layer_norm
 from .patch_embed import PatchEmbed
 from .pe_delivery import PE_DELIVERIES, DeliveredPE, PEDelivery, PEDeliveryPlan
+from .pooling import AveragePooling, GeneralizedMeanPooling
 from .position_embedding import (
     PE_TYPES,
     PositionEmbedding,
@@ -20,9 +21,11 @@ __all__ = [
     'PE_DELIVERIES',
     'PE_TYPES',
     'Attention',
+    'AveragePooling',
     'Block',
     'DeliveredPE',
     'DropPath',
+    'GeneralizedMeanPooling',
     'LayerNorm2d',
     'Mlp',
     'PEDelivery',

@@ -1,0 +1,93 @@
+"""From tokens to one vector: average, GeM and GGeM pooling."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class GeneralizedMeanPooling(nn.Module):
+    """Generalized mean over tokens, with one exponent per channel group (GGeM, arXiv 2212.04114).
+
+    For channel c in group g::
+
+        f_c = (mean over tokens t of max(x_tc, eps) ** p_g) ** (1 / p_g)
+
+    One group is GeM, as many groups as heads is GGeM. p = 1 is the mean of the clamped values, a
+    large p comes close to the maximum. Groups are contiguous, since a head's channels are ([open]
+    in the paper).
+
+    It is computed in float32 whatever the input or autocast say, through logarithms: no power of an
+    activation is ever formed, so neither values nor gradients overflow.
+
+    Args:
+        channels: Channels C.
+        groups: Number of groups; must divide ``channels``.
+        p: Exponent to start from, at least 1.
+        learnable: Whether the exponents are trained. They carry no weight decay.
+        eps: Least value; smaller ones count as this.
+
+    Raises:
+        ValueError: If ``groups`` does not divide ``channels``, ``p`` is below 1 or ``eps`` is not
+            positive.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int = 1,
+        p: float = 3.0,
+        learnable: bool = True,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        if groups < 1 or channels % groups:
+            raise ValueError(
+                f'{channels} channels cannot be split into {groups} groups of equal size; '
+                'use a number that divides them, such as the number of heads'
+            )
+        if p < 1 or eps <= 0:
+            raise ValueError(f'p must be at least 1 and eps positive, got p={p}, eps={eps}')
+        self.channels = channels
+        self.eps = eps
+        exponents = torch.full((groups,), float(p))
+        if learnable:
+            self.p = nn.Parameter(exponents)
+        else:
+            self.register_buffer('p', exponents)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Pool.
+
+        Args:
+            tokens: Patch tokens of shape (B, N, C), without a class token.
+
+        Returns:
+            (B, C), in float32.
+
+        Raises:
+            ValueError: If the tokens have another width than the module was built for.
+        """
+        if tokens.ndim != 3 or tokens.shape[2] != self.channels:
+            raise ValueError(
+                f'expected tokens of shape (B, N, {self.channels}), got {tuple(tokens.shape)}'
+            )
+        with torch.autocast(tokens.device.type, enabled=False):
+            p = self.p.float().repeat_interleave(self.channels // len(self.p))
+            log = tokens.float().clamp(min=self.eps).log()
+            log_sum = torch.logsumexp(p * log, dim=1)
+            return ((log_sum - math.log(tokens.shape[1])) / p).exp()
+
+    def extra_repr(self) -> str:
+        """Show channels, groups and exponents."""
+        return f'{self.channels}, groups={len(self.p)}, p={self.p.mean().item():.3g}'
+
+
+class AveragePooling(nn.Module):
+    """Mean over tokens."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Pool (B, N, C) to (B, C)."""
+        return tokens.mean(dim=1)
