@@ -33,7 +33,7 @@ def use_tta(cfg: Config) -> None:
         ValueError: If a segmenter's config lacks either setting.
     """
     if cfg.get('default_scope') == 'mmdet':
-        _complete_for_detection(cfg)
+        complete_for_detection(cfg)
         _drop_masks(cfg)
     elif missing := [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]:
         raise ValueError(
@@ -57,7 +57,8 @@ def innermost_dataset(loader: ConfigDict) -> ConfigDict:
     return dataset
 
 
-def _complete_for_detection(cfg: Config) -> None:
+def complete_for_detection(cfg: Config) -> None:
+    """Give a detector's config the settings that it leaves out: the image and its mirror image."""
     if 'tta_model' not in cfg:
         nms = dict(type='nms', iou_threshold=0.5)
         cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mmpvg.engine.cli import test as run_test
 from mmpvg.engine.cli import train as run_train
+from mmpvg.engine.tta import complete_for_detection
 from mmpvg.visualization import draw_prediction_sheet
 
 pytestmark = pytest.mark.slow
@@ -178,11 +179,13 @@ def test_tta(task, trained, repo, data_options, tmp_path):
     assert np.isfinite(augmented[task.metrics[0]])
     # With the image itself as the one augmentation, the plain metrics come out.
     cfg = Config.fromfile(repo / task.config)
-    cfg.merge_from_dict({option.split('=')[0]: option.split('=')[1] for option in data_options})
-    cfg.tta_pipeline[1].transforms[:2] = [
-        [dict(type='Resize', scale_factor=1.0, keep_ratio=True)],
-        [dict(type='RandomFlip', prob=0.0)],
-    ]
+    cfg.merge_from_dict(dict(option.split('=') for option in data_options))
+    if task.owner == 'mmdet':
+        complete_for_detection(cfg)
+        cfg.tta_pipeline[-1].transforms[0] = [dict(type='RandomFlip', prob=0.0)]
+    else:
+        cfg.tta_pipeline[-1].transforms[0] = [dict(type='Resize', scale_factor=1.0)]
+        cfg.tta_pipeline[-1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]
     cfg.dump(tmp_path / 'same.py')
     metrics = run_test([str(tmp_path / 'same.py'), *command[1:4], '--tta'])
     logged = scalars(trained)[0][-1]
