@@ -28,7 +28,8 @@ def main(folder: Path) -> None:
     print()
     for task in TASKS:
         seconds = int((folder / task / '.done').read_text())
-        print(f'{task}: {seconds // 60}m{seconds % 60:02d}s with both tests')
+        took = f'{seconds // 60}m{seconds % 60:02d}s'
+        print(f'{task}: {took} with both tests, in the run that finished it')
         print(f'  predictions beside ground truth: {(folder / task).with_suffix(".png")}')
         checkpoint = Path((folder / task / 'last_checkpoint').read_text())
         print(f'  checkpoint: {checkpoint}')
