@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -13,13 +14,17 @@ from mmpvg.registry import MODELS
 
 from ..layers import (
     Block,
+    DeliveredPE,
     PatchEmbed,
     PEDelivery,
     PEDeliveryPlan,
     PositionEmbedding,
     build_layer_norm,
 )
+from ..layers.windows import Grid
 from .vit_arch import ViTArch
+
+OUT_TYPES = ('featmap', 'cls_token')
 
 
 @MODELS.register_module()
@@ -48,18 +53,24 @@ class MPVGViT(BaseModule):
         pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``.
         interpolate_mode: Kernel that resizes the PE, without antialiasing or aligned corners.
         with_cls_token: Whether a class token takes part in the attention. Needs global attention
-            in every block. It is not among the outputs.
+            in every block.
+        num_registers: Further learnable tokens that take part in the attention, without a PE
+            (DINOv2's registers, ICLR 2024; DeiT's distillation token is one as well). Need global
+            attention too. They are never among the outputs.
+        layer_scale: What the LayerScale of every branch starts from; None for no LayerScale.
         window_size: Side of the attention windows, in patches; 0 for global attention everywhere.
         global_blocks: Blocks with global attention when ``window_size`` is set. By default the
             last block of each quarter of the depth, as ViTDet: 2, 5, 8, 11 of 12.
         out_indices: Blocks whose output is a feature map, ascending; negative ones count from the
             end.
-        final_norm: Whether the last norm, with MPVG's PE, is applied to the last block's map.
+        out_type: What a tap gives: ``featmap`` for the map of patches, ``cls_token`` for the class
+            token, as classification without pooling needs it.
+        final_norm: Whether the last norm, with MPVG's PE, is applied to the last block's output.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
         with_cp: Whether blocks are checkpointed (non-reentrant) while training, to save memory.
         fused_attention: Whether attention runs torch's fused kernel.
         init_cfg: Initialization of mmengine, for instance
-            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
+            ``dict(type='mmpvg.PretrainedViT', checkpoint=...)``, which reads every ViT.
 
     Raises:
         ValueError: If an argument does not fit the others; the message names it and the fix.
@@ -82,9 +93,12 @@ class MPVGViT(BaseModule):
         pe_type: str = 'learnable',
         interpolate_mode: str = 'bicubic',
         with_cls_token: bool = False,
+        num_registers: int = 0,
+        layer_scale: float | None = None,
         window_size: int = 0,
         global_blocks: Sequence[int] | None = None,
         out_indices: int | Sequence[int] = (-1,),
+        out_type: str = 'featmap',
         final_norm: bool = True,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
@@ -99,14 +113,25 @@ class MPVGViT(BaseModule):
         self.out_indices = _block_indices(out_indices, depth, 'out_indices')
         num_blocks = self.out_indices[-1] + 1
         windows = _window_sizes(window_size, global_blocks, depth)
-        if with_cls_token and any(windows):
+        if num_registers < 0:
+            raise ValueError(f'num_registers must be 0 or more, got {num_registers}')
+        if (with_cls_token or num_registers) and any(windows):
             raise ValueError(
-                'with_cls_token=True needs global attention in every block, since a class token '
-                f'lies in no window; set window_size=0 (got {window_size}) or with_cls_token=False'
+                f'with_cls_token={with_cls_token} and num_registers={num_registers} need global '
+                'attention in every block, since such a token lies in no window; set window_size=0 '
+                f'(got {window_size}), or with_cls_token=False and num_registers=0'
             )
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'unknown out_type {out_type!r}; choose one of {", ".join(OUT_TYPES)}')
+        if out_type == 'cls_token' and not with_cls_token:
+            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+        self.out_type = out_type
 
         self.patch_embed = PatchEmbed(patch_size, in_channels, dims)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
+        self.register_tokens = (
+            nn.Parameter(torch.zeros(1, num_registers, dims)) if num_registers else None
+        )
         self.position_embedding = PositionEmbedding(
             _native_grid(img_size, patch_size), dims, pe_type, with_cls_token, interpolate_mode
         )
@@ -118,6 +143,7 @@ class MPVGViT(BaseModule):
                 windows[block],
                 drop_path_rate * block / max(depth - 1, 1),
                 fused_attention,
+                layer_scale,
             )
             for block in range(num_blocks)
         )
@@ -132,28 +158,28 @@ class MPVGViT(BaseModule):
                 "somewhere, or set a fixed pe_type such as 'sinusoid_2d'"
             )
         self.apply(_init_linear)
-        if self.cls_token is not None:
-            nn.init.trunc_normal_(self.cls_token, std=0.02)
+        for token in (self.cls_token, self.register_tokens):
+            if token is not None:
+                nn.init.trunc_normal_(token, std=0.02)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the feature maps.
+        """Compute the outputs of the taps.
 
         Args:
             x: Images of shape (B, C, H, W), any H and W of at least a patch.
 
         Returns:
-            One map of shape (B, D, ceil(H / P), ceil(W / P)) per tap, contiguous.
+            One output per tap: a contiguous map of shape (B, D, ceil(H / P), ceil(W / P)), or the
+            class token, (B, D).
         """
         x, grid = self.patch_embed(x)
         # Under autocast the convolution is half precision. The residual stream is not, with every
         # delivery: adding the PE would lift it, but LaPE adds none.
-        x = x.to(self.position_embedding.table.dtype)
-        if self.cls_token is not None:
-            x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
-        delivered = self.pe_delivery(self.position_embedding(grid))
+        x = self._with_extra_tokens(x.to(self.position_embedding.table.dtype))
+        delivered = self._deliver(grid)
         if delivered.input is not None:
             x = x + delivered.input
-        maps = []
+        outputs = []
         for index, (block, pe) in enumerate(zip(self.blocks, delivered.blocks)):
             if self.with_cp and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, pe, grid, use_reentrant=False)
@@ -162,28 +188,51 @@ class MPVGViT(BaseModule):
             if index not in self.out_indices:
                 continue
             is_last = self.norm is not None and index == self.out_indices[-1]
-            maps.append(
-                self._to_map(self._last_norm(x, delivered.last_norm) if is_last else x, grid)
-            )
-        return tuple(maps)
+            tokens = self._last_norm(x, delivered.last_norm) if is_last else x
+            outputs.append(self._output(tokens, grid))
+        return tuple(outputs)
+
+    def _with_extra_tokens(self, x: Tensor) -> Tensor:
+        """(B, h*w, D) -> (B, R + [1 +] h*w, D): registers, class token, patches."""
+        extra = [token for token in (self.register_tokens, self.cls_token) if token is not None]
+        if not extra:
+            return x
+        return torch.cat([*(token.expand(x.shape[0], -1, -1) for token in extra), x], dim=1)
+
+    def _deliver(self, grid: Grid) -> DeliveredPE:
+        """Everything about the PE of one forward pass, in rows of tokens."""
+        delivered = self.pe_delivery(self.position_embedding(grid))
+        if self.register_tokens is None:
+            return delivered
+        rows = self.register_tokens.shape[1]
+
+        def pad(pe: Tensor | None) -> Tensor | None:
+            return None if pe is None else F.pad(pe, (0, 0, rows, 0))
+
+        at_input, blocks, last_norm = delivered
+        return DeliveredPE(pad(at_input), [pad(pe) for pe in blocks], pad(last_norm))
 
     def _last_norm(self, x: Tensor, pe: Tensor | None) -> Tensor:
         x = self.norm(x)
         return x if pe is None else x + pe
 
-    def _to_map(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, [1 +] h*w, D) -> (B, D, h, w), without the class token."""
-        return x[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid).contiguous()
+    def _output(self, x: Tensor, grid: Grid) -> Tensor:
+        """(B, N, D) -> (B, D, h, w), or the class token."""
+        num_patches = grid[0] * grid[1]
+        if self.out_type == 'cls_token':
+            return x[:, -num_patches - 1]
+        return x[:, -num_patches:].transpose(1, 2).unflatten(2, grid).contiguous()
 
     def no_weight_decay(self) -> set[str]:
         """Own parameters that carry no weight decay, beside those every module names itself."""
-        return {'cls_token'}
+        return {'cls_token', 'register_tokens'}
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Tell the depth of a parameter, for layer-wise learning-rate decay.
 
         Depth 0 holds what comes before the blocks, depth l + 1 block l with its PE norm, and the
-        last depth the last norm, its PE norm and whatever comes after the backbone.
+        last depth the last norm, its PE norm and whatever comes after the backbone: a name that
+        does not start with the prefix, as in mmpretrain.
 
         Args:
             param_name: Full name of the parameter.
@@ -193,16 +242,16 @@ class MPVGViT(BaseModule):
             The depth, and the number of depths.
 
         Raises:
-            ValueError: If the parameter is not of this backbone.
+            ValueError: If the name starts with the prefix but is no parameter of this backbone.
         """
+        num_depths = len(self.blocks) + 2
         if not param_name.startswith(prefix):
-            raise ValueError(f'parameter {param_name!r} does not start with prefix {prefix!r}')
+            return num_depths - 1, num_depths
         name = param_name[len(prefix) :]
         if name not in dict(self.named_parameters()):
             raise ValueError(f'{name!r} is no parameter of this {type(self).__name__}')
-        num_depths = len(self.blocks) + 2
         parts = name.split('.')
-        if parts[0] in ('cls_token', 'patch_embed', 'position_embedding'):
+        if parts[0] in ('cls_token', 'register_tokens', 'patch_embed', 'position_embedding'):
             return 0, num_depths
         if parts[0] == 'blocks':
             return int(parts[1]) + 1, num_depths

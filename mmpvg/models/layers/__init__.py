@@ -3,6 +3,7 @@
 from .attention import Attention, scaled_dot_product
 from .block import Block, Mlp
 from .drop_path import DropPath
+from .layer_scale import LayerScale
 from .norm import LAYER_NORM_EPS, LayerNorm2d, build_layer_norm
 from .patch_embed import PatchEmbed
 from .pe_delivery import PE_DELIVERIES, DeliveredPE, PEDelivery, PEDeliveryPlan
@@ -27,6 +28,7 @@ __all__ = [
     'DropPath',
     'GeneralizedMeanPooling',
     'LayerNorm2d',
+    'LayerScale',
     'Mlp',
     'PEDelivery',
     'PEDeliveryPlan',

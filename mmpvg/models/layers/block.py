@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from .attention import Attention
 from .drop_path import DropPath
+from .layer_scale import LayerScale
 from .norm import build_layer_norm
 from .windows import Grid
 
@@ -39,6 +40,7 @@ class Block(nn.Module):
         window_size: Side of the attention windows, in patches; 0 for global attention.
         drop_path_rate: Rate of stochastic depth on both branches.
         fused: Whether attention runs torch's fused kernel.
+        layer_scale: What the :class:`LayerScale` of both branches starts from; None for none.
     """
 
     def __init__(
@@ -49,12 +51,16 @@ class Block(nn.Module):
         window_size: int = 0,
         drop_path_rate: float = 0.0,
         fused: bool = True,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = build_layer_norm(dims)
         self.attn = Attention(dims, num_heads, window_size, fused)
         self.norm2 = build_layer_norm(dims)
         self.mlp = Mlp(dims, int(dims * mlp_ratio))
+        scaled = layer_scale is not None
+        self.ls1 = LayerScale(dims, layer_scale) if scaled else nn.Identity()
+        self.ls2 = LayerScale(dims, layer_scale) if scaled else nn.Identity()
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, pe: Tensor | None, grid: Grid) -> Tensor:
@@ -71,5 +77,5 @@ class Block(nn.Module):
         y = self.norm1(x)
         if pe is not None:
             y = y + pe
-        x = x + self.drop_path(self.attn(y, grid))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.ls1(self.attn(y, grid)))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))

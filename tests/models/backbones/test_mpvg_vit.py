@@ -75,6 +75,58 @@ def test_default_delivery_is_timms_vit(size, cls_token):
     assert torch.allclose(ours.flatten(2).transpose(1, 2), expected, atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize('size', [(224, 224), (192, 320)])
+def test_registers_and_layer_scale_are_timms(size):
+    torch.manual_seed(0)
+    oracle = timm.create_model(
+        'vit_tiny_patch16_224',
+        img_size=size,
+        num_classes=0,
+        reg_tokens=3,
+        no_embed_class=True,
+        init_values=0.1,
+    ).eval()
+    for param in oracle.parameters():
+        torch.nn.init.normal_(param, std=0.05)
+    vit = MPVGViT(
+        'deit-tiny',
+        img_size=size,
+        pe_delivery='default',
+        with_cls_token=True,
+        num_registers=3,
+        layer_scale=1.0,
+        out_type='cls_token',
+    ).eval()
+    state = oracle.state_dict()
+    grid = (size[0] // 16, size[1] // 16)
+    state['position_embedding.table'] = state.pop('pos_embed').view(1, *grid, 192)
+    # no_embed_class: a class token without a PE row is one whose row is zero.
+    state['position_embedding.cls_row'] = torch.zeros(1, 1, 192)
+    state['register_tokens'] = state.pop('reg_token')
+    vit.load_state_dict(state)
+    image = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        expected = oracle.forward_features(image)
+        assert torch.allclose(vit(image)[0], expected[:, 0], atol=2e-4, rtol=1e-4)
+        vit.out_type = 'featmap'
+        tokens = vit(image)[0].flatten(2).transpose(1, 2)
+        assert torch.allclose(tokens, expected[:, 4:], atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('delivery', ['lape', 'mpvg'])
+def test_registers_receive_no_position_embedding(delivery):
+    vit = randomized(arch=TINY, pe_delivery=delivery, num_registers=2, with_cls_token=True)
+    delivered = vit._deliver((3, 5))
+    bare = vit.pe_delivery(vit.position_embedding((3, 5)))
+    for padded, pe in zip([delivered.last_norm, *delivered.blocks], [bare.last_norm, *bare.blocks]):
+        if pe is None:
+            assert padded is None
+            continue
+        assert padded.shape == (1, 2 + 1 + 15, 48)
+        assert not padded[:, :2].any()
+        assert torch.equal(padded[:, 2:], pe)
+
+
 def transcription(vit, image, delivery):
     """The equations of papers.md section 1, with plain functions and one window-free attention."""
     params = dict(vit.named_parameters())
@@ -202,6 +254,18 @@ def test_every_parameter_receives_a_gradient(delivery, pe_type, cls_token):
     assert not without
 
 
+@pytest.mark.parametrize('out_type', ['featmap', 'cls_token'])
+@pytest.mark.parametrize('delivery', ['lape', 'mpvg'])
+def test_every_parameter_of_the_options_receives_a_gradient(delivery, out_type):
+    vit = randomized(
+        arch=TINY, pe_delivery=delivery, with_cls_token=True, num_registers=2, layer_scale=0.1
+    )
+    vit.out_type = out_type
+    vit(torch.randn(2, 3, 80, 123))[0].square().sum().backward()
+    without = [name for name, p in vit.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+
+
 @pytest.mark.parametrize('out_indices', [(1,), (0, 2), -2, (-3, -1)])
 def test_nothing_is_built_that_the_taps_do_not_use(out_indices):
     vit = randomized(arch=TINY, out_indices=out_indices).train()
@@ -303,8 +367,7 @@ def test_layer_depths():
     assert depth['norm.weight'][0] == depth['pe_delivery.last_norm.bias'][0] == 5
     with pytest.raises(ValueError, match="'nope'"):
         vit.get_layer_depth('nope')
-    with pytest.raises(ValueError, match="prefix 'backbone.'"):
-        vit.get_layer_depth('neck.weight', 'backbone.')
+    assert vit.get_layer_depth('neck.weight', 'backbone.') == (5, 6)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +389,10 @@ def test_layer_depths():
         (dict(global_blocks=(2,)), 'window_size=0'),
         (dict(window_size=-3), '-3'),
         (dict(window_size=14, with_cls_token=True), 'with_cls_token'),
+        (dict(window_size=14, num_registers=4), 'num_registers=4'),
+        (dict(num_registers=-1), '-1'),
+        (dict(out_type='pooled'), "'pooled'.*featmap"),
+        (dict(out_type='cls_token'), 'with_cls_token=True'),
         (dict(img_size=8), 'got 8'),
         (dict(img_size=(224, 224, 3)), r'\(224, 224, 3\)'),
         (dict(patch_size=0), 'got 0'),
