@@ -1,2 +1,5 @@
 _base_ = './mask_rcnn_vit-t_mpvg_8xb1-ms-3x_coco.py'
-model = dict(backbone=dict(arch='deit-small'), neck=dict(in_channels='deit-small'))
+init_cfg = dict(checkpoint='timm://deit_small_patch16_224.fb_in1k')
+model = dict(
+    backbone=dict(arch='deit-small', init_cfg=init_cfg), neck=dict(in_channels='deit-small')
+)

@@ -1,0 +1,86 @@
+"""The backbone that a checkpoint was made for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..models.backbones import VIT_ARCHS
+from .resize import Grid, split_rows
+from .source import SourceViT
+
+
+def backbone_arguments(
+    source: SourceViT, grid: Grid | None = None, num_heads: int | None = None
+) -> dict[str, Any]:
+    """Tell the arguments of the MPVGViT that keeps everything a source has.
+
+    Args:
+        source: The ViT.
+        grid: Grid (h, w) of its position embedding, where that is not square.
+        num_heads: Its attention heads, which weights do not tell. By default those of the named
+            arch of its size, else one for every 64 channels.
+
+    Returns:
+        Arguments of :class:`~mmpvg.models.MPVGViT`.
+
+    Raises:
+        ValueError: If the source lacks blocks, its PE fits no grid, or its width cannot be split
+            into heads.
+    """
+    tensors = source.tensors
+    if not source.depth:
+        raise ValueError(f'{source.label} holds no transformer block')
+    patch_size = tensors['patch_embed.proj.weight'].shape[3]
+    arguments = dict(arch=_arch(source, num_heads), patch_size=patch_size)
+    table = tensors.get('position_embedding.table')
+    if 'pos_embed' in tensors:
+        extra = [name for name in ('cls_token', 'dist_token') if name in tensors]
+        registers = tensors.get('register_tokens')
+        extra += ['register_tokens'] * (0 if registers is None else registers.shape[1])
+        rows = tensors['pos_embed']
+        _, table = split_rows(rows, tuple(extra), grid or source.grid, None, source.label)
+    if table is None:
+        raise ValueError(f'{source.label} has no learnt position embedding, whose size would tell')
+    height, width = (side * patch_size for side in table.shape[1:3])
+    arguments['img_size'] = height if height == width else (height, width)
+    arguments['in_channels'] = tensors['patch_embed.proj.weight'].shape[1]
+    arguments['pe_delivery'] = _delivery(source)
+    arguments['with_cls_token'] = 'cls_token' in tensors
+    arguments['num_registers'] = sum(
+        tensors[name].shape[1] for name in ('dist_token', 'register_tokens') if name in tensors
+    )
+    if 'blocks.0.ls1.gamma' in tensors:
+        arguments['layer_scale'] = 1.0
+    return arguments
+
+
+def _arch(source: SourceViT, num_heads: int | None) -> str | dict:
+    hidden = source.tensors['blocks.0.mlp.fc1.weight'].shape[0]
+    size = (source.dims, source.depth, hidden / source.dims)
+    for name, arch in VIT_ARCHS.items():
+        if (arch.embed_dims, arch.num_layers, arch.mlp_ratio) == size:
+            if num_heads in (None, arch.num_heads):
+                return name
+    if num_heads is None and source.dims % 64:
+        raise ValueError(
+            f'{source.label} is {source.dims} wide, which tells no number of heads; pass it as '
+            'num_heads'
+        )
+    return dict(
+        embed_dims=source.dims,
+        num_layers=source.depth,
+        num_heads=num_heads or source.dims // 64,
+        mlp_ratio=hidden / source.dims,
+    )
+
+
+def _delivery(source: SourceViT) -> str:
+    """The delivery whose PE norms these are."""
+    names = ' '.join(source.tensors)
+    blocks = {int(block) for block in re.findall(r'pe_delivery\.block_norms\.(\d+)\.', names)}
+    if not blocks:
+        return 'default'
+    if 0 in blocks:
+        return 'lape'
+    return 'mpvg' if 'pe_delivery.last_norm' in names else 'pvg'

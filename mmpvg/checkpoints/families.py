@@ -1,0 +1,165 @@
+"""How each source names the parts of a ViT: one small table a source.
+
+A rename maps a source's name to ours, both as in :func:`re.sub`. Names that no row of a table knows
+are leftovers, and leftovers raise: what a network was trained with is never dropped in silence.
+
+Two names are kept for the fitting: ``pos_embed``, the table as it came, and ``dist_token``, DeiT's
+distillation token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+_WB = r'\.(weight|bias)'
+
+# Reasons for what is left out on purpose.
+_HEAD = 'belongs to the head, not to the backbone'
+_POOLED = 'norms the pooled vector, not the tokens'
+_MASK = 'is for masked pre-training'
+_DECODER = 'belongs to the decoder of masked pre-training'
+
+
+@dataclass(frozen=True)
+class Family:
+    """One source's naming.
+
+    Attributes:
+        name: What the log calls it.
+        marks: Patterns of names; a checkpoint is of this family if it has one of each.
+        renames: Pattern of the source's name -> our name.
+        ignored: Pattern of the source's name -> why it is left out.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    renames: Mapping[str, str]
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+
+_TIMM_RENAMES = {
+    r'(cls_token|dist_token|pos_embed)': r'\1',
+    r'reg_token|register_tokens': 'register_tokens',
+    r'patch_embed\.proj' + _WB: r'patch_embed.proj.\1',
+    r'blocks\.(\d+)\.(norm1|attn\.qkv|attn\.proj|norm2|mlp\.fc1|mlp\.fc2)' + _WB: (
+        r'blocks.\1.\2.\3'
+    ),
+    r'blocks\.(\d+)\.(ls1|ls2)\.gamma': r'blocks.\1.\2.gamma',
+    r'norm' + _WB: r'norm.\1',
+}
+_TIMM_IGNORED = {
+    r'(head|head_dist|pre_logits)\..*': _HEAD,
+    r'fc_norm\..*': _POOLED,
+}
+
+# MPVG's own naming is timm's with the PE in two modules; the timm form of ours has a head too.
+MMPVG = Family(
+    'mmpvg',
+    (r'position_embedding\.table|pe_delivery\..*',),
+    {
+        **_TIMM_RENAMES,
+        r'(position_embedding\.(table|cls_row)|pe_delivery\..*)': r'\1',
+    },
+    {r'(head|pool)\..*': _HEAD},
+)
+LAPE = Family(
+    'LaPE',
+    (r'blocks\.\d+\.pe_norm\.weight',),
+    {**_TIMM_RENAMES, r'blocks\.(\d+)\.pe_norm' + _WB: r'pe_delivery.block_norms.\1.\2'},
+    _TIMM_IGNORED,
+)
+MAE = Family(
+    'MAE',
+    (r'decoder_embed\.weight',),
+    _TIMM_RENAMES,
+    {**_TIMM_IGNORED, r'decoder_.*': _DECODER, r'mask_token': _MASK},
+)
+DEIT_III = Family(
+    'DeiT III',
+    (r'blocks\.0\.gamma_1',),
+    {**_TIMM_RENAMES, r'blocks\.(\d+)\.gamma_([12])': r'blocks.\1.ls\2.gamma'},
+    _TIMM_IGNORED,
+)
+DINOV2 = Family(
+    'DINOv2',
+    (r'mask_token', r'blocks\.(\d+\.)?0\.ls1\.gamma'),
+    {
+        **_TIMM_RENAMES,
+        # Its training saves blocks in chunks: blocks.CHUNK.BLOCK.
+        r'blocks\.\d+\.(\d+)\.(norm1|attn\.qkv|attn\.proj|norm2|mlp\.fc1|mlp\.fc2)' + _WB: (
+            r'blocks.\1.\2.\3'
+        ),
+        r'blocks\.\d+\.(\d+)\.(ls1|ls2)\.gamma': r'blocks.\1.\2.gamma',
+    },
+    {**_TIMM_IGNORED, r'mask_token': _MASK},
+)
+# DeiT, AugReg and most others use timm's names.
+TIMM = Family(
+    'timm',
+    (r'patch_embed\.proj\.weight', r'blocks\.0\.norm1\.weight'),
+    _TIMM_RENAMES,
+    {**_TIMM_IGNORED, r'mask_token': _MASK},
+)
+
+_MM_RENAMES = {
+    r'(cls_token|dist_token|pos_embed)': r'\1',
+    r'patch_embed\.projection' + _WB: r'patch_embed.proj.\1',
+    r'layers\.(\d+)\.ln([12])' + _WB: r'blocks.\1.norm\2.\3',
+    r'layers\.(\d+)\.ffn\.layers\.0\.0' + _WB: r'blocks.\1.mlp.fc1.\2',
+    r'layers\.(\d+)\.ffn\.layers\.1' + _WB: r'blocks.\1.mlp.fc2.\2',
+    r'ln1' + _WB: r'norm.\1',
+}
+MMPRETRAIN = Family(
+    'mmpretrain',
+    (r'patch_embed\.projection\.weight', r'layers\.0\.attn\.qkv\.weight'),
+    {
+        **_MM_RENAMES,
+        r'layers\.(\d+)\.attn\.(qkv|proj)' + _WB: r'blocks.\1.attn.\2.\3',
+        r'layers\.(\d+)\.attn\.gamma1\.weight': r'blocks.\1.ls1.gamma',
+        r'layers\.(\d+)\.ffn\.gamma2\.weight': r'blocks.\1.ls2.gamma',
+    },
+    {r'ln2\..*': _POOLED, r'mask_token': _MASK},
+)
+MMSEG = Family(
+    'mmseg',
+    (r'patch_embed\.projection\.weight', r'layers\.0\.attn\.attn\.in_proj_weight'),
+    {
+        **_MM_RENAMES,
+        r'layers\.(\d+)\.attn\.attn\.in_proj_(weight|bias)': r'blocks.\1.attn.qkv.\2',
+        r'layers\.(\d+)\.attn\.attn\.out_proj' + _WB: r'blocks.\1.attn.proj.\2',
+    },
+)
+
+# The more particular first.
+FAMILIES = (MMPVG, LAPE, MAE, DEIT_III, DINOV2, TIMM, MMPRETRAIN, MMSEG)
+
+# What files that do not fit look like: a pattern of a name that tells, and what it tells.
+_OTHERS = (
+    (r'.*(relative_position_bias_table|\.q_bias)', 'BEiT or Swin, with relative position bias'),
+    (r'.*\.rel_pos_[hw]', 'a ViT with decomposed relative position (ViTDet, SAM)'),
+    (r'.*mlp\.w(12|3)\..*', 'a ViT with SwiGLU (DINOv2 giant)'),
+    (r'.*(q_norm|k_norm)\..*', 'a ViT that normalizes queries and keys'),
+    (r'.*(norm_pre|pre_norm|ln_pre|visual\.conv1)\..*', 'a CLIP ViT (norm before the blocks)'),
+    (r'.*embeddings\.patch_embeddings\..*', 'a transformers ViT; try timm://NAME'),
+    (r'(.*\.)?layer[1-4]\.0\.conv1\.weight', 'a ResNet'),
+    (r'.*(dwconv|depthwise_conv)\..*', 'a ConvNeXt'),
+    (r'(.*\.)?(bbox_head|decode_head|head)\..*', 'a head without a ViT'),
+)  # fmt: skip
+
+
+def find_family(names: Collection[str]) -> Family | None:
+    """The first family of :data:`FAMILIES` whose marks are all among the names."""
+    for family in FAMILIES:
+        if all(any(re.fullmatch(mark, name) for name in names) for mark in family.marks):
+            return family
+    return None
+
+
+def looks_like(names: Collection[str]) -> str:
+    """Say what names that fit no family, or that no table knows, look like."""
+    for pattern, what in _OTHERS:
+        if any(re.fullmatch(pattern, name) for name in names):
+            return f'it looks like {what}'
+    return 'its names start with ' + ', '.join(list(names)[:4])

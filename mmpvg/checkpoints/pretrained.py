@@ -1,0 +1,88 @@
+"""``init_cfg=dict(type='mmpvg.PretrainedViT', checkpoint=...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+from mmengine.model.weight_init import update_init_info
+from torch import nn
+
+from mmpvg.registry import WEIGHT_INITIALIZERS
+
+from ..models.backbones import MPVGViT
+from .fitting import PE_NORM_STARTS, fit
+from .reading import read_weights
+from .report import LoadReport
+from .source import recognise
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class PretrainedViT:
+    """Start a :class:`~mmpvg.models.MPVGViT` from any plain ViT that people have.
+
+    Reads timm models by name, and files or URLs of DeiT, DeiT III, AugReg, MAE, DINOv2, LaPE,
+    mmpretrain, mmseg and mmpvg (a backbone, or a classifier, detector or segmenter that holds one).
+    The log gets a report: what was loaded, resized, started anew, and ignored for which reason. A
+    part of the source's ViT that would be lost raises, and so does a file that fits nothing;
+    nothing is loaded then.
+
+    With ``pe_norms='zero'`` the upgrade changes nothing at first: into ``pvg`` or ``mpvg``, a
+    network trained with the default delivery computes what it did, since new PE norms deliver zero,
+    and training opens them. ``lape`` adds no PE at the input, so there the network starts without
+    any and differs.
+
+    Args:
+        checkpoint: ``timm://NAME``, a file, or a URL.
+        prefix: What stands before the ViT's names in the file, for instance ``backbone.``. Found by
+            itself unless the file holds several ViTs.
+        key: Entry of the file that holds the weights, for instance ``state_dict_ema``; found by
+            itself for the usual ones.
+        grid: Grid (h, w) of the source's PE in patches, where it is not square.
+        pe_norms: What PE norms that the source lacks start from: ``zero`` or ``one``.
+
+    Raises:
+        ValueError: If ``pe_norms`` is unknown.
+
+    Example:
+        >>> from mmpvg.models import MPVGViT
+        >>> init = dict(type='mmpvg.PretrainedViT', checkpoint='timm://deit_tiny_patch16_224')
+        >>> vit = MPVGViT('deit-tiny', init_cfg=init)  # vit.init_weights() then loads it
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        prefix: str | None = None,
+        key: str | None = None,
+        grid: Sequence[int] | None = None,
+        pe_norms: str = 'zero',
+    ) -> None:
+        if pe_norms not in PE_NORM_STARTS:
+            raise ValueError(f"pe_norms must be 'zero' or 'one', got {pe_norms!r}")
+        self.checkpoint = checkpoint
+        self.prefix = prefix
+        self.key = key
+        self.grid = None if grid is None else (int(grid[0]), int(grid[1]))
+        self.pe_norms = pe_norms
+
+    def __call__(self, module: nn.Module) -> LoadReport:
+        """Load into a backbone and log the report.
+
+        Raises:
+            FileNotFoundError: If the file does not exist.
+            TypeError: If the module is no MPVGViT.
+            ValueError: If the source cannot be read or does not fit.
+        """
+        if not isinstance(module, MPVGViT):
+            raise TypeError(
+                f'mmpvg.PretrainedViT fills an MPVGViT, got {type(module).__name__}; put it in '
+                'init_cfg of the backbone, not of the whole model'
+            )
+        source = recognise(read_weights(self.checkpoint, self.key), self.checkpoint, self.prefix)
+        state, report = fit(source, module, self.grid, self.pe_norms)
+        module.load_state_dict(state)
+        print_log(f'mmpvg.PretrainedViT: {report}', logger='current')
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, f'PretrainedViT: from {self.checkpoint}')
+        return report

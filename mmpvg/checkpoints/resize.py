@@ -1,0 +1,93 @@
+"""Bringing the parts that depend on a size to another size."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..models.layers import resize_position_embedding
+
+Grid = tuple[int, int]
+
+
+def split_rows(
+    rows: Tensor,
+    extra: tuple[str, ...],
+    grid: Grid | None,
+    native_grid: Grid | None,
+    label: str,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Split a flat PE into the rows of extra tokens and a table on its grid, by arithmetic alone.
+
+    A table has a row per patch, after a row for each extra token or for none. How many rows there
+    are, and that patches lie on a square unless a grid is told, leaves one reading; where it leaves
+    two or none, an error asks.
+
+    Args:
+        rows: PE of shape (1, M, D).
+        extra: The source's extra tokens in order, out of ``cls_token``, ``dist_token`` and
+            ``register_tokens`` (once a register).
+        grid: The source's grid (h, w), where it is known.
+        native_grid: The grid of the network to be filled, a candidate beside the square.
+        label: The source, for messages.
+
+    Returns:
+        Extra token -> its rows, (1, n, D), empty where they have none; and the table, (1, h, w, D).
+
+    Raises:
+        ValueError: If the rows fit no grid, or fit two.
+    """
+    num_rows = rows.shape[1]
+    # All extra tokens have rows, or the class and distillation tokens alone, or the first, or none.
+    named = tuple(token for token in extra if token != 'register_tokens')
+    readings = {}
+    for tokens in (extra, named, named[:1], ()):
+        num_patches = num_rows - len(tokens)
+        for candidate in [grid] if grid else [_square(num_patches), native_grid]:
+            if candidate and candidate[0] * candidate[1] == num_patches:
+                readings[len(tokens), tuple(candidate)] = tokens
+    if len(readings) != 1:
+        expected = f'grid {tuple(grid)}' if grid else 'a square grid'
+        found = ' or '.join(f'{n} + {h}x{w}' for n, (h, w) in readings) or 'none'
+        raise ValueError(
+            f'{label}: a position embedding of {num_rows} rows with the extra tokens '
+            f'{list(extra)} fits {expected} in {len(readings)} ways ({found}); tell its grid of '
+            'patches with grid=(h, w)'
+        )
+    ((_, (h, w)), tokens) = next(iter(readings.items()))
+    head, patches = rows[:, : len(tokens)], rows[:, len(tokens) :]
+    of_token = {
+        name: head[:, [i for i, token in enumerate(tokens) if token == name]] for name in set(extra)
+    }
+    return of_token, patches.unflatten(1, (h, w))
+
+
+def resize_patch_kernel(kernel: Tensor, size: Grid) -> Tensor:
+    """Resize a patch-embedding kernel so that it answers to a resized patch as the old to the old.
+
+    The pseudo-inverse resize of FlexiViT (CVPR 2023, eq. 5): with B the matrix that resizes a
+    patch, the new kernel is the least-squares solution w' of ``B^T w' = w``. For a larger patch
+    ``<w', B x> = <w, x>`` holds for every patch x. B is our one resize.
+
+    Args:
+        kernel: (D, C, P, P).
+        size: The wanted sides (P', P').
+
+    Returns:
+        (D, C, P', P').
+    """
+    side = tuple(kernel.shape[2:])
+    if side == tuple(size):
+        return kernel
+    num_pixels = side[0] * side[1]
+    basis = torch.eye(num_pixels, dtype=torch.float32).view(1, *side, num_pixels)
+    resize = resize_position_embedding(basis, size).flatten(0, 2)  # (P' * P', P * P)
+    solved = torch.linalg.pinv(resize.double().T) @ kernel.flatten(2).double().transpose(1, 2)
+    return solved.transpose(1, 2).unflatten(2, tuple(size)).to(kernel.dtype)
+
+
+def _square(num_patches: int) -> Grid | None:
+    side = math.isqrt(max(num_patches, 0))
+    return (side, side) if side and side * side == num_patches else None

@@ -1,0 +1,134 @@
+"""Reading ``.pth`` files of strangers without ever running what they hold."""
+
+from __future__ import annotations
+
+import collections
+import pickle
+import types
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Packages whose objects stand beside the weights in well-known checkpoints (arguments, configs,
+# logged numbers). None of them is imported or called: placeholders take their place.
+_BESIDE_WEIGHTS = ('argparse', 'collections', 'mmcv', 'mmengine', 'numpy', 'omegaconf', 'pathlib')
+
+# Functions that those objects name in their pickles.
+_BESIDE_FUNCTIONS = {
+    ('__builtin__', 'getattr'),
+    ('builtins', 'getattr'),
+    ('_codecs', 'encode'),
+}
+
+_TENSOR_PARTS = {
+    ('collections', 'OrderedDict'): collections.OrderedDict,
+    ('torch', 'Size'): torch.Size,
+    ('torch', 'device'): torch.device,
+    ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
+    ('torch._utils', '_rebuild_tensor'): torch._utils._rebuild_tensor,
+    ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
+}
+
+
+class RefusedFileError(ValueError):
+    """A file that names code which no weights need; the code has not run."""
+
+
+class Placeholder:
+    """Stands for an object that is not a weight; takes any arguments and state and does nothing."""
+
+    def __new__(cls, *args, **kwargs) -> Placeholder:
+        """Make an empty object."""
+        return super().__new__(cls)
+
+    def __init__(self, *args, **kwargs) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        """Ignore an item, as of a pickled list."""
+
+    def extend(self, items: Any) -> None:
+        """Ignore items, as of a pickled list."""
+
+
+class _WeightsUnpickler(pickle.Unpickler):
+    """Builds tensors and containers, and placeholders for what often stands beside weights."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _TENSOR_PARTS:
+            return _TENSOR_PARTS[module, name]
+        if module in ('torch', 'torch.storage') and name.endswith('Storage') and '.' not in name:
+            return getattr(torch, name, None) or getattr(torch.storage, name)
+        if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        if module.split('.')[0] in _BESIDE_WEIGHTS or (module, name) in _BESIDE_FUNCTIONS:
+            return Placeholder
+        raise RefusedFileError(
+            f'it asks to call {module}.{name}, which no weights need and which might do anything; '
+            'nothing was run. Get the weights elsewhere, as safetensors if there is a choice'
+        )
+
+
+def _load(file, **kwargs) -> Any:
+    return _WeightsUnpickler(file, **kwargs).load()
+
+
+_PICKLE_MODULE = types.SimpleNamespace(
+    __name__='mmpvg.checkpoints.safe_load',
+    Unpickler=_WeightsUnpickler,
+    UnpicklingError=pickle.UnpicklingError,
+    load=_load,
+)
+
+
+def load_pth(path: str | Path) -> Any:
+    """Read a ``.pth`` file; no code in it runs.
+
+    First with ``weights_only=True``. What that refuses is read once more by an unpickler that
+    builds tensors and containers alone: the checkpoints of OpenMMLab hold logged numbers beside the
+    weights, those of MAE and timm their arguments. Such objects become :class:`Placeholder`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What the file holds, on the CPU.
+
+    Raises:
+        RefusedFileError: If the file names anything else, or is a TorchScript program.
+        ValueError: If the file is truncated or not a checkpoint.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith('/constants.pkl') for name in archive.namelist()):
+                raise RefusedFileError(
+                    f'cannot read {path}: it is a TorchScript program, not weights; save the '
+                    'state_dict() of the model instead'
+                )
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception:  # torch raises many kinds; the second reading tells what it is
+        pass
+    try:
+        # Not unsafe: this unpickler can call nothing but what builds a tensor.
+        return torch.load(
+            path, map_location='cpu', pickle_module=_PICKLE_MODULE, weights_only=False
+        )
+    except RefusedFileError as error:
+        raise RefusedFileError(f'cannot read {path}: {error}') from None
+    except Exception as error:
+        size = Path(path).stat().st_size
+        raise ValueError(
+            f'cannot read {path} ({size} bytes): it is truncated or no checkpoint of torch; '
+            f'download it again ({type(error).__name__}: {str(error).splitlines()[0][:120]})'
+        ) from error

@@ -1,0 +1,114 @@
+"""Recognising a ViT in a file and giving its parts our names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .families import find_family, looks_like
+from .reading import Weights
+
+_STEM = re.compile(r'(.*?)patch_embed\.proj(ection)?\.weight')
+
+
+@dataclass
+class SourceViT:
+    """A stranger's ViT in our naming, its position embedding still as it came.
+
+    Attributes:
+        label: Where it comes from, for messages.
+        family: Whose naming it had.
+        tensors: Our name -> tensor. A table in ``pos_embed`` is flat, (1, rows, D).
+        grid: Grid (h, w) of the table, where the source tells it.
+        ignored: Name in the file -> why it is left out.
+    """
+
+    label: str
+    family: str
+    tensors: dict[str, Tensor]
+    grid: tuple[int, int] | None = None
+    ignored: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        blocks = (re.match(r'blocks\.(\d+)\.', name) for name in self.tensors)
+        return 1 + max((int(match[1]) for match in blocks if match), default=-1)
+
+    @property
+    def dims(self) -> int:
+        """Channels D."""
+        return self.tensors['patch_embed.proj.weight'].shape[0]
+
+
+def recognise(weights: Weights, label: str, prefix: str | None = None) -> SourceViT:
+    """Give the parts of a ViT our names.
+
+    Args:
+        weights: What was read.
+        label: Where it comes from, for messages.
+        prefix: What stands before the ViT's own names, for instance ``backbone.``; found by itself
+            unless the file holds several ViTs.
+
+    Raises:
+        ValueError: If no ViT of a known family is in the file, several are, or a part of the ViT is
+            in no table.
+    """
+    prefix = _find_prefix(weights.tensors, label) if prefix is None else prefix
+    inside = {n[len(prefix) :]: t for n, t in weights.tensors.items() if n.startswith(prefix)}
+    family = find_family(inside)
+    if family is None:
+        names = inside or weights.tensors
+        raise ValueError(
+            f'{label} holds no plain ViT under prefix {prefix!r}: {looks_like(names)}. '
+            'timm, DeiT, DeiT III, AugReg, MAE, DINOv2, LaPE, mmpretrain, mmseg and mmpvg are read'
+        )
+    source = SourceViT(label, family.name, {}, weights.grid)
+    source.ignored.update({entry: 'other weights in the file' for entry in weights.left})
+    for name in weights.tensors:
+        if not name.startswith(prefix):
+            source.ignored[name] = 'lies outside the backbone'
+    leftovers = []
+    for name, tensor in inside.items():
+        if (renamed := _rename(name, family.renames)) is not None:
+            source.tensors[renamed] = tensor
+        elif (reason := _reason(name, family.ignored)) is not None:
+            source.ignored[prefix + name] = reason
+        else:
+            leftovers.append(name)
+    # Of a bare ViT, heads and the like have no prefix to tell them apart.
+    if leftovers:
+        raise ValueError(
+            f'{label} was read as a {family.name} ViT, but {len(leftovers)} of its parts have no '
+            f'place in MPVGViT ({", ".join(leftovers[:4])}{", ..." if leftovers[4:] else ""}): '
+            f'{looks_like(leftovers)}. Without them it would be another network'
+        )
+    return source
+
+
+def _find_prefix(tensors: Mapping[str, Tensor], label: str) -> str:
+    found = sorted({match[1] for name in tensors if (match := _STEM.fullmatch(name))})
+    if not found:
+        raise ValueError(
+            f'{label} holds no plain ViT: no patch_embed.proj.weight is in it; '
+            f'{looks_like(tensors)}'
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f'{label} holds several ViTs, at {", ".join(map(repr, found))}; choose one with prefix='
+        )
+    return found[0]
+
+
+def _rename(name: str, renames: Mapping[str, str]) -> str | None:
+    for pattern, renamed in renames.items():
+        if match := re.fullmatch(pattern, name):
+            return match.expand(renamed)
+    return None
+
+
+def _reason(name: str, ignored: Mapping[str, str]) -> str | None:
+    return next((why for pattern, why in ignored.items() if re.fullmatch(pattern, name)), None)

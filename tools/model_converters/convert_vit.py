@@ -1,0 +1,51 @@
+"""Turn any plain ViT into a checkpoint of MPVGViT, and print the backbone that it fits.
+
+    python tools/model_converters/convert_vit.py timm://deit_small_patch16_224.fb_in1k deit_s.pth
+
+Training does not need it: PretrainedViT reads the same sources. It is for keeping one file at hand
+where there is no network, and for looking at what a file holds (leave OUT away).
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from mmpvg.checkpoints import backbone_arguments, fit, read_weights, recognise
+from mmpvg.models import MPVGViT
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('source', help='timm://NAME, a URL, or a .pth, .safetensors or .npz file')
+    parser.add_argument('out', nargs='?', type=Path, help='.pth or .safetensors file to write')
+    parser.add_argument('--prefix', help="what stands before the ViT's names in the file")
+    parser.add_argument('--key', help='entry of the file that holds the weights')
+    parser.add_argument('--grid', nargs=2, type=int, metavar=('H', 'W'), help='patches of the PE')
+    parser.add_argument('--num-heads', type=int, help='attention heads, where no named arch tells')
+    args = parser.parse_args()
+    if args.out is not None and args.out.suffix not in ('.pth', '.safetensors'):
+        parser.error(f'OUT must end with .pth or .safetensors, got {args.out}')
+    grid = None if args.grid is None else tuple(args.grid)
+
+    source = recognise(read_weights(args.source, args.key), args.source, args.prefix)
+    arguments = backbone_arguments(source, grid, args.num_heads)
+    state, report = fit(source, MPVGViT(**arguments), grid)
+    print(report)
+    listed = ', '.join(f'{name}={value!r}' for name, value in arguments.items())
+    print(f"backbone = dict(type='mmpvg.MPVGViT', {listed})")
+    if args.out is None:
+        return
+    if args.out.suffix == '.safetensors':
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, args.out)
+    else:
+        torch.save(dict(state_dict=state, meta=dict(source=args.source)), args.out)
+    print('wrote', args.out)
+
+
+if __name__ == '__main__':
+    main()
