@@ -14,6 +14,20 @@ def repo() -> Path:
 
 
 @pytest.fixture(scope='session')
+def digits_data(tmp_path_factory) -> Path:
+    """The digits, cut to 16 images a class to train on and one to validate on."""
+    from mmpvg.datasets import make_digits_dataset
+
+    folder = tmp_path_factory.mktemp('data') / 'digits'
+    make_digits_dataset(folder)
+    for split, kept in (('train', 16), ('val', 1)):
+        for digit in (folder / split).iterdir():
+            for image in sorted(digit.iterdir())[kept:]:
+                image.unlink()
+    return folder
+
+
+@pytest.fixture(scope='session')
 def sample_data(tmp_path_factory) -> Path:
     """A small sample data set: 16 images to train on, 4 to test on."""
     from mmpvg.datasets import make_sample_dataset

@@ -1,5 +1,6 @@
-"""The procedural sample data set, which the quickstart and the tests train on."""
+"""Small data sets that need no download, which the quickstart and the tests train on."""
 
+from .digits import DIGIT_CLASSES, make_digits_dataset
 from .sample import SampleSummary, make_sample_dataset
 from .sample_preview import draw_preview
 from .sample_render import SAMPLE_PHOTOS, Scene
@@ -12,6 +13,7 @@ from .sample_shapes import (
 from .sample_split import SAMPLE_SPLITS, sample_scene
 
 __all__ = [
+    'DIGIT_CLASSES',
     'SAMPLE_CLASSES',
     'SAMPLE_PALETTE',
     'SAMPLE_PHOTOS',
@@ -21,6 +23,7 @@ __all__ = [
     'SampleSummary',
     'Scene',
     'draw_preview',
+    'make_digits_dataset',
     'make_sample_dataset',
     'sample_scene',
 ]

@@ -11,15 +11,15 @@ from torch.utils.data import Dataset
 
 from mmpvg.registry import HOOKS
 
-_HEADS = re.compile(r'(bbox|mask|decode|auxiliary)_head(\.\d+)?$')
+_HEADS = re.compile(r'((.*\.)?(bbox|mask|decode|auxiliary)_)?head(\.\d+)?')
 
 
 @HOOKS.register_module()
 class ClassCountCheckHook(Hook):
     """Stop before the first iteration when the classes of heads, config and data do not fit.
 
-    Serves detection and segmentation. Without it a detector trains on labels that do not exist and
-    a segmenter fails inside a loss kernel.
+    Serves detection, segmentation and classification. Without it a detector trains on labels that
+    do not exist and a segmenter fails inside a loss kernel.
 
     Raises:
         ValueError: If a head's ``num_classes`` is not the data set's number of classes, or an
@@ -47,7 +47,7 @@ class ClassCountCheckHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for name, module in model.named_modules():
             num_classes = getattr(module, 'num_classes', None)
-            if not _HEADS.search(name) or num_classes is None:
+            if not _HEADS.fullmatch(name) or num_classes is None:
                 continue
             if num_classes != len(classes):
                 raise ValueError(

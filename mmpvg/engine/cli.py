@@ -12,14 +12,16 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..utils import require_stack
+from .backbone_start import start_backbone
 from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_batch_size
+from .predictions import keep_predictions, show_predictions
 from .preflight import check_data_files
-from .tta import evaluators, use_tta
+from .tta import use_tta
 
 
 def train_parser() -> argparse.ArgumentParser:
     """Arguments of ``tools/train.py``."""
-    parser = argparse.ArgumentParser(description='Train a detector or a segmenter')
+    parser = argparse.ArgumentParser(description='Train a detector, a segmenter or a classifier')
     _add_common_arguments(parser)
     parser.add_argument(
         '--amp', action='store_true', help='train in mixed precision (on an accelerator)'
@@ -28,6 +30,12 @@ def train_parser() -> argparse.ArgumentParser:
         '--auto-scale-lr',
         action='store_true',
         help="scale the learning rate from the recipe's total batch to this run's",
+    )
+    parser.add_argument(
+        '--backbone',
+        metavar='CHECKPOINT',
+        help='start the backbone from any plain ViT: a file, a URL or timm://NAME '
+        '(docs/checkpoints.md)',
     )
     parser.add_argument(
         '--resume',
@@ -40,11 +48,12 @@ def train_parser() -> argparse.ArgumentParser:
 
 def test_parser() -> argparse.ArgumentParser:
     """Arguments of ``tools/test.py``."""
-    parser = argparse.ArgumentParser(description='Test a detector or a segmenter')
+    parser = argparse.ArgumentParser(description='Test a detector, a segmenter or a classifier')
     _add_common_arguments(parser)
     parser.add_argument('checkpoint', help="checkpoint file or URL; 'none' for the untrained model")
     parser.add_argument(
-        '--out', help='where to dump predictions: a .pkl file (detection), a folder (segmentation)'
+        '--out',
+        help='where to dump predictions: a folder (segmentation), a .pkl file (all else)',
     )
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='folder for pictures of predictions')
@@ -76,6 +85,8 @@ def train(argv: Sequence[str] | None = None) -> Runner:
                 'batch that its learning rate was chosen for'
             )
         cfg.auto_scale_lr.enable = True
+    if args.backbone is not None:
+        start_backbone(cfg, args.backbone)
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else _existing_checkpoint(args.resume)
@@ -104,29 +115,16 @@ def test(argv: Sequence[str] | None = None) -> dict:
     cfg = _load_config(args)
     untrained = args.checkpoint == 'none'
     cfg.load_from = None if untrained else _existing_checkpoint(args.checkpoint)
-    detection = cfg.get('default_scope') == 'mmdet'
     if args.show or args.show_dir:
-        hook = cfg.default_hooks.visualization
-        hook.update(draw=True, show=args.show, wait_time=args.wait_time)
-        if args.show_dir and detection:
-            hook.test_out_dir = args.show_dir
-        elif args.show_dir:
-            cfg.visualizer.save_dir = args.show_dir
-            # mmseg's hook would draw every 50th image.
-            hook.setdefault('interval', 1)
+        show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:
         use_tta(cfg)
-    if args.out and detection and not args.out.endswith(('.pkl', '.pickle')):
-        raise ValueError(f'--out of a detector must end with .pkl, got {args.out}')
-    if args.out and not detection:
-        evaluators(cfg)[0].update(output_dir=args.out, keep_results=True)
+    dump = keep_predictions(cfg, args.out) if args.out else None
     check_data_files(cfg, 'test')
     fit_to_host(cfg)
     runner = _build_runner(cfg)
-    if args.out and detection:
-        from mmdet.evaluation import DumpDetResults
-
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    if dump is not None:
+        runner.test_evaluator.metrics.append(dump())
     metrics = runner.test()
     leave_process_group()
     return metrics

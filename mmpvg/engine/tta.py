@@ -18,12 +18,14 @@ _DET_META = (
     'flip_direction',
 )
 
+_FLIPS = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
+
 
 def use_tta(cfg: Config) -> None:
     """Wrap the model of a config and replace its test pipeline.
 
-    They come from ``tta_model`` and ``tta_pipeline``. A detector's config may leave either out:
-    boxes of the image and its mirror image are merged then. Detectors are tested on boxes alone,
+    They come from ``tta_model`` and ``tta_pipeline``. A detector's or classifier's config may leave
+    either out: the image and its mirror image are merged then. Detectors are tested on boxes alone,
     since mmdet merges no masks.
 
     Args:
@@ -35,6 +37,8 @@ def use_tta(cfg: Config) -> None:
     if cfg.get('default_scope') == 'mmdet':
         complete_for_detection(cfg)
         _drop_masks(cfg)
+    elif cfg.get('default_scope') == 'mmpretrain':
+        complete_for_classification(cfg)
     elif missing := [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]:
         raise ValueError(
             f'--tta needs {" and ".join(missing)} in the config; see configs/_base_/ for examples'
@@ -64,9 +68,17 @@ def complete_for_detection(cfg: Config) -> None:
         cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
     if 'tta_pipeline' not in cfg:
         steps = deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
-        flips = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
         pack = [dict(type='PackDetInputs', meta_keys=_DET_META)]
-        cfg.tta_pipeline = [*steps[:-1], dict(type='TestTimeAug', transforms=[flips, pack])]
+        cfg.tta_pipeline = [*steps[:-1], dict(type='TestTimeAug', transforms=[_FLIPS, pack])]
+
+
+def complete_for_classification(cfg: Config) -> None:
+    """Give a classifier's config what it leaves out: the image and its mirror image."""
+    if 'tta_model' not in cfg:
+        cfg.tta_model = dict(type='AverageClsScoreTTA')
+    if 'tta_pipeline' not in cfg:
+        *steps, pack = deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
+        cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[_FLIPS, [pack]])]
 
 
 def _drop_masks(cfg: Config) -> None:

@@ -3,6 +3,6 @@
 # First of all: it checks that mmengine is there and fits.
 from .. import registry as _registry  # noqa: F401
 from .backbones import MPVGViT
-from .necks import SimpleFeaturePyramid
+from .necks import SimpleFeaturePyramid, TokenPooling
 
-__all__ = ['MPVGViT', 'SimpleFeaturePyramid']
+__all__ = ['MPVGViT', 'SimpleFeaturePyramid', 'TokenPooling']

@@ -1,4 +1,4 @@
-"""Every config loads and builds, its backbone runs; the recipes are those of papers.md."""
+"""Every dense config loads and builds, its backbone runs; the recipes are those of papers.md."""
 
 import copy
 from pathlib import Path
@@ -17,8 +17,11 @@ from mmpvg.datasets import (
 from mmpvg.models import MPVGViT
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+# Classification and retrieval have a file of tests of their own.
 LEAVES = sorted(
-    str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts
+    str(path.relative_to(CONFIGS))
+    for path in CONFIGS.rglob('*.py')
+    if '_base_' not in path.parts and path.name.startswith(('mask_rcnn', 'upernet'))
 )
 WIDTHS = {'t': 192, 's': 384, 'b': 768}
 
@@ -49,6 +52,14 @@ def test_names_say_what_is_inside(name):
     backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
     assert backbone.embed_dims == WIDTHS[size]
     assert cfg.model.backbone.pe_delivery == delivery
+
+
+@pytest.mark.parametrize('name', [name for name in LEAVES if not name.startswith('sample')])
+def test_starts_from_deit_of_its_size(name):
+    backbone = load(name).model.backbone
+    assert backbone.init_cfg.type == 'mmpvg.PretrainedViT'
+    size = backbone.arch.removeprefix('deit-')
+    assert backbone.init_cfg.checkpoint == f'timm://deit_{size}_patch16_224.fb_in1k'
 
 
 def test_there_is_a_leaf_for_every_size_and_delivery():

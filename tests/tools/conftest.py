@@ -1,4 +1,4 @@
-"""What the tests of the tools share: both sample configs on the small sample data."""
+"""What the tests of the tools share: a sample config of each task on small sample data."""
 
 import dataclasses
 from pathlib import Path
@@ -16,6 +16,10 @@ class Task:
     options: tuple
     owner: str
     metrics: tuple
+    # The learning rate of the config, and the share of its batch that the options leave.
+    lr: float = 1e-3
+    batch_share: float = 0.5
+    num_val_images: int = 4
 
 
 TASKS = (
@@ -40,6 +44,16 @@ TASKS = (
         'mmseg',
         ('mIoU', 'aAcc'),
     ),
+    Task(
+        'classification',
+        'configs/sample/classifier_vit_mpvg-ggem_sample.py',
+        'epoch',
+        ('train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=32'),
+        'mmpretrain',
+        ('accuracy/top1',),
+        lr=5e-4,
+        num_val_images=10,
+    ),
 )
 
 
@@ -49,13 +63,18 @@ def task(request) -> Task:
 
 
 @pytest.fixture(scope='session')
-def data_options(task, sample_data) -> list:
+def data_root(task, sample_data, digits_data) -> Path:
+    return digits_data if task.owner == 'mmpretrain' else sample_data
+
+
+@pytest.fixture(scope='session')
+def data_options(task, data_root) -> list:
     roots = [
-        f'{split}_dataloader.dataset.data_root={sample_data}/' for split in ('train', 'val', 'test')
+        f'{split}_dataloader.dataset.data_root={data_root}/' for split in ('train', 'val', 'test')
     ]
-    if task.owner == 'mmseg':
+    if task.owner != 'mmdet':
         return roots
-    annotations = sample_data / 'annotations/instances_val.json'
+    annotations = data_root / 'annotations/instances_val.json'
     return roots + [f'{split}_evaluator.ann_file={annotations}' for split in ('val', 'test')]
 
 

@@ -38,12 +38,12 @@ def test_dist_train_and_dist_test(task, repo, data_options, tmp_path):
     assert list(tmp_path.glob('test/*/*.json'))
 
 
-def test_two_processes_give_the_gradients_of_one(task, repo, sample_data, tmp_path):
+def test_two_processes_give_the_gradients_of_one(task, repo, data_root, tmp_path):
     """The worker compares, for the whole model's training step; see its docstring."""
     worker = Path(__file__).with_name('ddp_worker.py')
     done = run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-        + [worker, repo / task.config, sample_data, tmp_path / 'gradients.pt'],
+        + [worker, repo / task.config, data_root, tmp_path / 'gradients.pt'],
         PYTHONPATH=str(repo),
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,5 +1,6 @@
 """Necks: from one stride to a pyramid."""
 
 from .simple_feature_pyramid import SimpleFeaturePyramid
+from .token_pooling import TokenPooling
 
-__all__ = ['SimpleFeaturePyramid']
+__all__ = ['SimpleFeaturePyramid', 'TokenPooling']

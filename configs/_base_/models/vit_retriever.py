@@ -1,0 +1,22 @@
+# Image retrieval: the vectors of a plain ViT with GGeM pooling, trained with ArcFace.
+model = dict(
+    type='ImageToImageRetriever',
+    image_encoder=[
+        dict(
+            type='mmpvg.MPVGViT',
+            arch='deit-tiny',
+            img_size=224,
+            patch_size=16,
+            pe_delivery='mpvg',
+            drop_path_rate=0.1,
+        ),
+        dict(type='mmpvg.TokenPooling', pooling='ggem', in_channels='deit-tiny', groups='heads'),
+    ],
+    head=dict(
+        type='ArcFaceClsHead',
+        num_classes=3997,
+        in_channels=192,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        init_cfg=None,
+    ),
+)

@@ -1,0 +1,8 @@
+_base_ = './mmpretrain.py'
+# The gallery's vectors are made before validation, and are the same in every process.
+custom_hooks = [
+    dict(type='mmpvg.ClassCountCheckHook'),
+    dict(type='PrepareProtoBeforeValLoopHook'),
+    dict(type='SyncBuffersHook'),
+]
+default_hooks = dict(checkpoint=dict(save_best='retrieval/mAP@10', rule='greater'))

@@ -1,0 +1,37 @@
+"""``--backbone CHECKPOINT``: what the backbone of a config starts from."""
+
+from __future__ import annotations
+
+from mmengine.config import Config, ConfigDict
+
+
+def start_backbone(cfg: Config, checkpoint: str) -> None:
+    """Let the backbone of a config start from a plain ViT; other settings of its start stay.
+
+    Args:
+        cfg: The config of the run, changed in place.
+        checkpoint: As :class:`mmpvg.checkpoints.PretrainedViT` takes it.
+
+    Raises:
+        ValueError: If the config has no backbone of ours.
+    """
+    backbone = find_backbone(cfg.model)
+    if backbone is None:
+        raise ValueError(
+            f'--backbone fills an mmpvg.MPVGViT, which the model ({cfg.model.type}) does not have'
+        )
+    start = backbone.get('init_cfg')
+    kept = start if isinstance(start, dict) and start.get('type') == 'mmpvg.PretrainedViT' else {}
+    backbone.init_cfg = {**kept, 'type': 'mmpvg.PretrainedViT', 'checkpoint': checkpoint}
+
+
+def find_backbone(model: ConfigDict) -> ConfigDict | None:
+    """The config of our backbone in that of a model, or None.
+
+    It is ``backbone``, or the first part of a retriever's ``image_encoder``.
+    """
+    encoder = model.get('image_encoder')
+    for part in (model.get('backbone'), *(encoder if isinstance(encoder, list) else [encoder])):
+        if isinstance(part, dict) and str(part.get('type')).endswith('MPVGViT'):
+            return part
+    return None

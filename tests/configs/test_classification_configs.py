@@ -1,0 +1,144 @@
+"""Classification and retrieval configs: published sizes, recipes of papers.md, a forward pass."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmpvg.datasets import make_digits_dataset
+from mmpvg.models import MPVGViT
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+LEAVES = sorted(
+    str(path.relative_to(CONFIGS))
+    for path in CONFIGS.rglob('*.py')
+    if '_base_' not in path.parts and not path.name.startswith(('mask_rcnn', 'upernet'))
+)
+IMAGENET = '8xb128-300e_in1k'
+CIFAR = '1xb128-310e_cifar100'
+
+# papers.md, section 1: parameters of the whole classifier.
+PUBLISHED = {
+    't': dict(default=5_717_416, lape=5_722_024, pvg=5_721_256, mpvg=5_721_640),
+    's': dict(default=22_050_664, lape=22_059_880, pvg=22_058_344, mpvg=22_059_112),
+    'b': dict(default=86_567_656, lape=86_586_088, pvg=86_583_016, mpvg=86_584_552),
+}
+HEADS = {'t': 3, 's': 6, 'b': 12}
+
+
+def load(name):
+    return Config.fromfile(CONFIGS / name)
+
+
+def build(cfg):
+    init_default_scope(cfg.default_scope)
+    model = copy.deepcopy(cfg.model)
+    model.data_preprocessor = cfg.data_preprocessor
+    return MODELS.build(model)
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
+@pytest.mark.parametrize('size', PUBLISHED)
+def test_the_whole_classifier_has_the_published_size(size, delivery):
+    cfg = load(f'classification/vit-{size}_{delivery}_{IMAGENET}.py')
+    assert cfg.model.backbone.pe_delivery == delivery
+    assert count(build(cfg)) == PUBLISHED[size][delivery]
+
+
+@pytest.mark.parametrize('size', HEADS)
+def test_ggem_adds_an_exponent_a_head(size):
+    model = build(load(f'classification/vit-{size}_mpvg-ggem_{IMAGENET}.py'))
+    assert count(model) == PUBLISHED[size]['mpvg'] + HEADS[size]
+
+
+# vit-s and vit-b differ from vit-t in widths alone.
+@pytest.mark.parametrize('name', [n for n in LEAVES if '/vit-s' not in n and '/vit-b' not in n])
+def test_a_training_step_reaches_every_parameter(name):
+    cfg = load(name)
+    torch.manual_seed(0)
+    model = build(cfg).train()
+    side = 32 if 'sample' in name or 'cifar' in name else 224
+    from mmpretrain.structures import DataSample
+
+    labels = [DataSample().set_gt_label(label) for label in range(4)]
+    images = torch.randint(0, 256, (4, 3, side, side), dtype=torch.uint8)
+    batch = model.data_preprocessor(dict(inputs=images, data_samples=labels), training=True)
+    sum(model(**batch, mode='loss').values()).backward()
+    parts = list(model.modules())
+    assert sum(isinstance(part, MPVGViT) for part in parts) == 1
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+
+
+@pytest.mark.parametrize('name', [name for name in LEAVES if 'sample' not in name])
+def test_leaves_are_short(name):
+    assert len((CONFIGS / name).read_text().splitlines()) <= 12
+
+
+def test_imagenet_recipe():
+    cfg = load(f'classification/vit-t_mpvg_{IMAGENET}.py')
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 5e-4, 0.05)
+    assert cfg.auto_scale_lr.base_batch_size == 1024 == 8 * cfg.train_dataloader.batch_size
+    assert cfg.train_cfg.max_epochs == 300
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.end, cosine.begin, cosine.end, cosine.T_max) == (5, 5, 300, 295)
+    assert cosine.type == 'CosineAnnealingLR'
+    steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
+    augment = steps['RandAugment']
+    assert (augment.magnitude_level, augment.magnitude_std) == (9, 0.5)
+    assert augment.policies == 'timm_increasing'
+    assert steps['RandomErasing'].erase_prob == 0.25
+    assert steps['RandomResizedCrop'].scale == 224
+    mixing = {step.type: step.alpha for step in cfg.model.train_cfg.augments}
+    assert mixing == {'Mixup': 0.8, 'CutMix': 1.0}
+    assert cfg.model.head.loss.label_smooth_val == 0.1
+    assert cfg.model.backbone.drop_path_rate == 0.1
+    assert cfg.train_dataloader.sampler.type == 'RepeatAugSampler'
+
+
+@pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
+def test_cifar_recipe(delivery):
+    cfg = load(f'classification/vit-lite_{delivery}_{CIFAR}.py')
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (6e-4, 0.06)
+    assert cfg.auto_scale_lr.base_batch_size == 128 == cfg.train_dataloader.batch_size
+    assert cfg.train_cfg.max_epochs == 310
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.end, cosine.begin, cosine.end) == (10, 10, 300)
+    assert cfg.model.backbone.pe_delivery == delivery
+    vit = build(cfg).backbone
+    assert vit.position_embedding.grid == (8, 8)
+    assert (vit.cls_token is not None) == (delivery in ('default', 'lape'))
+
+
+def test_retrieval_searches_the_gallery(tmp_path):
+    """A query's labels are the images of the gallery that show its item."""
+    from mmengine.registry import DATASETS
+
+    cfg = load('sample/retriever_vit_mpvg-ggem_sample.py')
+    init_default_scope(cfg.default_scope)
+    counts = make_digits_dataset(tmp_path / 'digits')
+    sets = {}
+    for split, dataset in (
+        ('train', cfg.train_dataloader.dataset),
+        ('query', cfg.val_dataloader.dataset),
+        ('gallery', cfg.model.prototype.dataset),
+    ):
+        assert dataset.split == split
+        sets[split] = DATASETS.build({**dataset, 'data_root': str(tmp_path / 'digits')})
+    assert len(sets['train']) == counts['train']
+    assert len(sets['query']) + len(sets['gallery']) == counts['val']
+    paths = [sets['gallery'].get_data_info(i)['img_path'] for i in range(len(sets['gallery']))]
+    for index in (0, 57, len(sets['query']) - 1):
+        query = sets['query'].get_data_info(index)
+        digit = Path(query['img_path']).parent.name
+        same = [i for i, path in enumerate(paths) if Path(path).parent.name == digit]
+        assert list(query['gt_label']) == same
