@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -17,7 +18,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     A backbone with ``get_layer_depth`` tells the depth of its parameters, so none is guessed from
     its name; whatever lies outside the backbone (necks, heads) has the full learning rate. A
-    parameter at depth d of n is trained with ``lr * layer_decay_rate ** (n - 1 - d)``.
+    parameter at depth d of n is trained with ``lr * layer_decay_rate ** (n - 1 - d)``. The backbone
+    may lie anywhere: in a detector, a segmenter, a classifier, or a retriever's ``image_encoder``.
 
     No weight decay goes to vectors and scalars (biases, norms) and to what a module names in
     ``no_weight_decay()`` (the position embedding, the class token).
@@ -35,7 +37,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         ValueError: If ``paramwise_cfg`` holds another key, the rate is outside (0, 1], or a rate
-            below 1 is asked of a model whose backbone cannot tell depths.
+            below 1 is asked of a model with no or several backbones that tell depths.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -55,11 +57,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
         Args:
             params: The list.
-            module: The whole model, its backbone at ``.backbone``, or a backbone alone.
+            module: The whole model, or a backbone alone.
             **kwargs: Unused; upstream recurses with them.
         """
         undecayed = set(_undecayed(module))
-        prefix, backbone = _find_backbone(module)
+        prefix, backbone = find_backbone(module)
         if backbone is None and self.rate < 1:
             raise ValueError(
                 f'layer_decay_rate={self.rate} needs a backbone with get_layer_depth(); '
@@ -104,9 +106,31 @@ def _undecayed(model: nn.Module) -> Iterator[str]:
                 yield f'{prefix}.{name}' if prefix else name
 
 
-def _find_backbone(model: nn.Module) -> tuple[str, nn.Module | None]:
-    """The part of the model that tells depths, and what its parameters' names start with."""
-    for prefix, module in (('backbone.', getattr(model, 'backbone', None)), ('', model)):
-        if hasattr(module, 'get_layer_depth'):
-            return prefix, module
-    return '', None
+def find_backbone(model: nn.Module) -> tuple[str, nn.Module | None]:
+    """Find the part of a model that tells the depths of its parameters.
+
+    It is the outermost module with ``get_layer_depth(name, prefix)``. mmpretrain's classifiers have
+    a method of that name without a prefix, which asks their backbone; they are not meant.
+
+    Returns:
+        What stands before its parameters' names in the model, for instance ``backbone.``, and the
+        module; an empty string and None if there is none.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(outer) for outer in found)
+        if not inside and _takes_prefix(getattr(module, 'get_layer_depth', None)):
+            found[f'{name}.' if name else ''] = module
+    if len(found) > 1:
+        raise ValueError(
+            f'{type(model).__name__} has several backbones that tell depths, at '
+            f'{", ".join(found)}; layer-wise decay needs one'
+        )
+    return next(iter(found.items()), ('', None))
+
+
+def _takes_prefix(method: Callable | None) -> bool:
+    return method is not None and 'prefix' in inspect.signature(method).parameters

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
 from torch import nn
 
 from mmpvg.models import MPVGViT, SimpleFeaturePyramid
@@ -86,6 +87,56 @@ def test_frozen_parameters_are_left_out():
 def test_backbone_alone():
     groups = by_name(build(MPVGViT(TINY), layer_decay_rate=0.5))
     assert groups['patch_embed.proj.weight']['lr'] == pytest.approx(1e-3 * 0.5**5)
+
+
+def classifier(**kwargs):
+    return MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=dict(type='mmpvg.MPVGViT', arch=TINY, **kwargs),
+            neck=dict(type='mmpvg.TokenPooling', pooling='ggem', in_channels=TINY),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=4, in_channels=48),
+        )
+    )
+
+
+def test_a_classifier_and_a_retriever():
+    groups = by_name(build(classifier(), layer_decay_rate=0.5))
+    assert groups['backbone.blocks.3.norm1.weight']['lr'] == pytest.approx(5e-4)
+    assert groups['head.fc.weight']['lr'] == groups['neck.pool.p']['lr'] == pytest.approx(1e-3)
+    assert groups['neck.pool.p']['weight_decay'] == 0
+    retriever = MODELS.build(
+        dict(
+            type='mmpretrain.ImageToImageRetriever',
+            image_encoder=[dict(type='mmpvg.MPVGViT', arch=TINY)],
+            prototype=torch.zeros(3, 48),
+        )
+    )
+    groups = by_name(build(retriever, layer_decay_rate=0.5))
+    assert groups['image_encoder.0.blocks.0.norm1.weight']['lr'] == pytest.approx(1e-3 * 0.5**4)
+
+
+def test_mmpretrains_own_constructor_gives_the_same_learning_rates():
+    model = classifier()
+    ours = {n: g['lr'] for n, g in by_name(build(model, layer_decay_rate=0.7)).items()}
+    cfg = dict(
+        constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+        optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+        paramwise_cfg=dict(layer_decay_rate=0.7),
+    )
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    theirs = {
+        names[id(parameter)]: group['lr']
+        for group in build_optim_wrapper(model, cfg).optimizer.param_groups
+        for parameter in group['params']
+    }
+    assert theirs == pytest.approx(ours)
+
+
+def test_two_backbones_are_refused():
+    both = nn.ModuleDict(dict(student=MPVGViT(TINY), teacher=MPVGViT(TINY)))
+    with pytest.raises(ValueError, match='several backbones.*student., teacher.'):
+        build(both, layer_decay_rate=0.9)
 
 
 def test_it_trains():

@@ -1,0 +1,104 @@
+"""Which parameters an optimizer trains, how fast, and with which decay."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+from torch.optim import Optimizer
+
+from .layer_decay import find_backbone
+
+
+@dataclass
+class ParamGroupRow:
+    """Parameters of one depth that are trained alike.
+
+    Attributes:
+        depth: Depth in the backbone, 0 for the stem, the last for the last norm and all that comes
+            after the backbone; None in a model without a backbone that tells depths.
+        lr: Learning rate; None for frozen parameters.
+        weight_decay: Weight decay; None for frozen parameters.
+        names: Names of the parameters.
+        values: Number of values in them.
+    """
+
+    depth: int | None
+    lr: float | None
+    weight_decay: float | None
+    names: list[str] = field(default_factory=list)
+    values: int = 0
+
+
+def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupRow]:
+    """Sort the parameters of a model by depth, learning rate and weight decay.
+
+    Args:
+        model: The model.
+        optimizer: An optimizer of its parameters, whoever made its groups.
+
+    Returns:
+        Rows from the stem on; within a depth those with weight decay first, frozen ones last.
+
+    Raises:
+        ValueError: If a trainable parameter is in no group or in several, or a group holds a
+            parameter that is not the model's.
+    """
+    groups: dict[int, list[dict]] = {}
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            groups.setdefault(id(parameter), []).append(group)
+    prefix, backbone = find_backbone(model)
+    rows: dict[tuple, ParamGroupRow] = {}
+    wrong = []
+    for name, parameter in model.named_parameters():
+        of_parameter = groups.pop(id(parameter), [])
+        if len(of_parameter) != int(parameter.requires_grad):
+            wrong.append(f'{name} (in {len(of_parameter)})')
+            continue
+        depth = None if backbone is None else backbone.get_layer_depth(name, prefix)[0]
+        lr, decay = None, None
+        if of_parameter:
+            lr, decay = of_parameter[0]['lr'], of_parameter[0].get('weight_decay', 0.0)
+        row = rows.setdefault((depth, lr, decay), ParamGroupRow(depth, lr, decay))
+        row.names.append(name)
+        row.values += parameter.numel()
+    if wrong or groups:
+        foreign = f'; {len(groups)} parameters are not of the model' if groups else ''
+        raise ValueError(
+            f'{len(wrong)} parameters are not in exactly one optimizer group: '
+            f'{", ".join(wrong[:5])}{", ..." if wrong[5:] else ""}{foreign}'
+        )
+    return sorted(rows.values(), key=lambda r: (r.depth or 0, r.lr is None, -(r.weight_decay or 0)))
+
+
+def format_param_groups(rows: Sequence[ParamGroupRow]) -> str:
+    """The rows as a Markdown table, names of a kind joined."""
+    base = max((row.lr for row in rows if row.lr is not None), default=1.0)
+    lines = [
+        '| depth | lr | of the base | weight decay | tensors | values | parameters |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for row in rows:
+        trained = ('frozen', '-', '-')
+        if row.lr is not None:
+            trained = (f'{row.lr:.3g}', f'{row.lr / base:.3g}', f'{row.weight_decay:g}')
+        depth = '-' if row.depth is None else str(row.depth)
+        cells = [depth, *trained, str(len(row.names)), f'{row.values:,}', kinds(row.names)]
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def kinds(names: Sequence[str]) -> str:
+    """Join names: whole modules outside the backbone, modules and blocks inside it."""
+    joined: dict[str, None] = {}
+    for name in names:
+        match = re.match(r'(?:.*?\.)?(?:blocks|block_norms)\.\d+', name)
+        parts = name.split('.')
+        # A part of a sequence says nothing without what is in it.
+        shown = 2 if parts[0] == 'backbone' else 3 if parts[1:2] and parts[1].isdigit() else 1
+        kind = match[0] if match else '.'.join(parts[:shown])
+        joined[kind if kind == name else f'{kind}.*'] = None
+    return ', '.join(joined)

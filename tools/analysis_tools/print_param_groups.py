@@ -1,0 +1,49 @@
+"""Print which parameters a config trains, how fast and with which weight decay.
+
+    python tools/analysis_tools/print_param_groups.py configs/upernet_vit_mpvg.py
+
+Fails if a parameter is in no group of the optimizer, or in several.
+"""
+
+import argparse
+import logging
+
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+
+from mmpvg.engine.host import fit_to_host
+from mmpvg.engine.param_groups import format_param_groups, param_group_rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--show-all', action='store_true', help='a line for every parameter')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
+    args = parser.parse_args()
+    MMLogger.get_instance('mmengine', log_level=logging.ERROR)
+
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    fit_to_host(cfg)
+    if cfg.get('data_preprocessor') is not None:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(cfg.model)
+    rows = param_group_rows(model, build_optim_wrapper(model, cfg.optim_wrapper).optimizer)
+
+    print(format_param_groups(rows))
+    if args.show_all:
+        for row in rows:
+            for name in row.names:
+                print(f'depth {row.depth}  lr {row.lr}  weight decay {row.weight_decay}  {name}')
+    tensors, values = sum(len(row.names) for row in rows), sum(row.values for row in rows)
+    print(f'\n{tensors} parameters with {values:,} values, each in exactly one group or frozen')
+
+
+if __name__ == '__main__':
+    main()
