@@ -172,6 +172,19 @@ class MPVGViT(BaseModule):
             One output per tap: a contiguous map of shape (B, D, ceil(H / P), ceil(W / P)), or the
             class token, (B, D).
         """
+        taps, grid = self.forward_tokens(x)
+        return tuple(self._output(tokens, grid) for tokens in taps)
+
+    def forward_tokens(self, x: Tensor) -> tuple[list[Tensor], Grid]:
+        """Compute the tokens of the taps.
+
+        Args:
+            x: Images of shape (B, C, H, W), any H and W of at least a patch.
+
+        Returns:
+            Tokens of shape (B, R + [1 +] h*w, D) per tap: registers, class token, patches row by
+            row; and the grid (h, w).
+        """
         x, grid = self.patch_embed(x)
         # Under autocast the convolution is half precision. The residual stream is not, with every
         # delivery: adding the PE would lift it, but LaPE adds none.
@@ -179,7 +192,7 @@ class MPVGViT(BaseModule):
         delivered = self._deliver(grid)
         if delivered.input is not None:
             x = x + delivered.input
-        outputs = []
+        taps = []
         for index, (block, pe) in enumerate(zip(self.blocks, delivered.blocks)):
             if self.with_cp and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, pe, grid, use_reentrant=False)
@@ -188,16 +201,18 @@ class MPVGViT(BaseModule):
             if index not in self.out_indices:
                 continue
             is_last = self.norm is not None and index == self.out_indices[-1]
-            tokens = self._last_norm(x, delivered.last_norm) if is_last else x
-            outputs.append(self._output(tokens, grid))
-        return tuple(outputs)
+            taps.append(self._last_norm(x, delivered.last_norm) if is_last else x)
+        return taps, grid
 
     def _with_extra_tokens(self, x: Tensor) -> Tensor:
         """(B, h*w, D) -> (B, R + [1 +] h*w, D): registers, class token, patches."""
-        extra = [token for token in (self.register_tokens, self.cls_token) if token is not None]
+        extra = self._extra_tokens()
         if not extra:
             return x
         return torch.cat([*(token.expand(x.shape[0], -1, -1) for token in extra), x], dim=1)
+
+    def _extra_tokens(self) -> list[Tensor]:
+        return [token for token in (self.register_tokens, self.cls_token) if token is not None]
 
     def _deliver(self, grid: Grid) -> DeliveredPE:
         """Everything about the PE of one forward pass, in rows of tokens."""
