@@ -27,25 +27,7 @@ echo '== 2/4 sample data'
 python tools/make_sample_dataset.py
 
 mkdir -p "$out"
-# OpenMMLab logs hundreds of lines at the start of a run: show progress and results, log the rest.
-progress() {
-    grep --line-buffered -E '(Epoch|Iter)\((train|val|test)\)|^Traceback|Error' |
-        sed -uE 's/.* - (Epoch|Iter)\(/      \1(/
-            s/ +(base_lr|lr|data_time|time|grad_norm|coco\/[a-z]+_mAP_(75|s|m|l)): [^ ]+//g
-            s/( loss: [0-9.]+).*/\1/; s/ +$//'
-}
-run() { # run LOG COMMAND...
-    local log=$1 status
-    shift
-    set +e # progress may find nothing to show; only the command's own failure counts
-    "$@" 2>&1 | tee "$log" | progress
-    status=${PIPESTATUS[0]}
-    set -e
-    ((status == 0)) && return
-    tail -n 5 "$log" >&2
-    echo "quickstart: '$*' failed, its log is $log; running quickstart again continues here" >&2
-    exit 1
-}
+source tools/misc/run_logged.sh
 
 number=2
 for task in upernet mask_rcnn; do

@@ -1,5 +1,6 @@
-"""Pictures of results; drawn by the visualizers of mmdet and mmseg."""
+"""Pictures of results."""
 
 from .prediction_sheet import draw_prediction_sheet
+from .study_plot import draw_study
 
-__all__ = ['draw_prediction_sheet']
+__all__ = ['draw_prediction_sheet', 'draw_study']

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Pre-train, detect, segment: one backbone handed on from task to task, on sample data.
+#
+#   bash tools/pretrain_chain.sh
+#
+# A classifier is trained on digits, a detector starts from its backbone, a segmenter from the
+# detector's, all in work_dirs/pretrain_chain. It shows what each stage loaded and reached. Short
+# runs: this shows that the hand-over works, not what it is worth. Needs the environment of
+# tools/setup_env.sh. Run again, it skips what is done; --force does all anew.
+set -euo pipefail
+
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+out=work_dirs/pretrain_chain
+case ${1:-} in
+    '') ;;
+    --force) rm -rf "$out" ;;
+    *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"; [[ $1 == -h || $1 == --help ]]; exit ;;
+esac
+[[ ! -d .venv ]] || export PATH=$root/.venv/bin:$PATH
+source tools/misc/run_logged.sh
+mkdir -p "$out"
+
+stage() { # stage NAME CONFIG BACKBONE-CHECKPOINT-OR-none ARGUMENTS-OF-train.py...
+    local name=$1 config=$2 from=$3
+    shift 3
+    echo "== $name"
+    if [[ ! -f $out/$name/.done ]]; then
+        [[ $from == none ]] || set -- --backbone "$from" "$@"
+        run "$out/$name.log" python tools/train.py "$config" --work-dir "$out/$name" --resume "$@"
+        touch "$out/$name/.done"
+    fi
+    # The report of what was loaded, up to the next time stamp of the log.
+    awk '/^[0-9][0-9]\// {shown = 0}
+         sub(/.*mmpvg.PretrainedViT: /, "") {shown = 1}
+         shown && (/^  / || /read as/) {print "      " $0}' "$out/$name.log"
+    grep -E '(Epoch|Iter)\(val\)' "$out/$name.log" | tail -n 1 | sed -E 's/.*\] +/      reached: /; s/ +(data_time.*|[a-z]+\/[a-z]+_mAP(_75|_s|_m|_l)?: [^ ]+)//g'
+}
+last() { cat "$out/$1/last_checkpoint"; }
+
+python tools/make_digits_dataset.py
+python tools/make_sample_dataset.py | sed -n 1p
+stage classifier configs/sample/classifier_vit_mpvg_sample.py none --cfg-options default_hooks.logger.interval=20
+stage detector configs/sample/mask_rcnn_vit_mpvg_sample.py "$(last classifier)" \
+    --cfg-options train_cfg.max_epochs=4 param_scheduler.1.end=4 param_scheduler.1.T_max=4
+stage segmenter configs/sample/upernet_vit_mpvg_sample.py "$(last detector)"
