@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import os.path as osp
 from collections.abc import Mapping
@@ -51,11 +52,22 @@ def read_weights(source: str, key: str | None = None) -> Weights:
     """
     if source.startswith('timm://'):
         return _read_timm(source[len('timm://') :])
-    path = _download(source) if '://' in source else source
-    if not osp.isfile(path):
+    if '://' in source:
+        path = _download(source)
+        try:
+            return _read_file(path, key)
+        except ValueError as error:
+            # Cut short, most likely; the next run downloads it again.
+            os.remove(path)
+            raise ValueError(f'{error}; the download of {source} is removed') from error
+    if not osp.isfile(source):
         raise FileNotFoundError(
-            f'checkpoint {path} does not exist; give a file, a URL, or timm://NAME'
+            f'checkpoint {source} does not exist; give a file, a URL, or timm://NAME'
         )
+    return _read_file(source, key)
+
+
+def _read_file(path: str, key: str | None) -> Weights:
     kind = _kind_of(path)
     if kind == 'safetensors':
         return Weights(_read_safetensors(path))
@@ -146,7 +158,9 @@ def _download(url: str) -> str:
     from filelock import FileLock
 
     folder = osp.join(torch.hub.get_dir(), 'checkpoints')
-    path = osp.join(folder, osp.basename(urlparse(url).path))
+    # Many checkpoints have the same name; the one of another URL must not be taken for this.
+    stem, suffix = osp.splitext(osp.basename(urlparse(url).path))
+    path = osp.join(folder, f'{stem}.{hashlib.sha256(url.encode()).hexdigest()[:8]}{suffix}')
     os.makedirs(folder, exist_ok=True)
     # Processes of one host wait for the first.
     with FileLock(path + '.lock'):
@@ -176,8 +190,8 @@ def _read_timm(name: str) -> Weights:
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f'timm cannot get the weights of {name} ({type(error).__name__}: {error}). Without '
-            'network give a file of them: --cfg-options model.backbone.init_cfg.checkpoint=FILE; '
-            'or start from nothing: model.backbone.init_cfg=None'
+            'network give a file of them with --backbone FILE, or start from nothing with '
+            '--cfg-options model.backbone.init_cfg=None'
         ) from error
     grid = getattr(getattr(model, 'patch_embed', None), 'grid_size', None)
     return Weights(model.state_dict(), None if grid is None else tuple(grid))

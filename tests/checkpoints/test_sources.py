@@ -2,7 +2,6 @@
 
 import argparse
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -309,8 +308,20 @@ def test_url_is_downloaded_once(make_timm, make_vit, tmp_path, monkeypatch):
     file.unlink()
     PretrainedViT(file.as_uri())(vit)
     assert torch.equal(vit.norm.weight, model.norm.weight)
-    assert (tmp_path / 'hub/checkpoints/vit.pth').exists()
     with pytest.raises(ValueError, match='cannot download'):
         PretrainedViT((tmp_path / 'served/none.pth').as_uri())(vit)
-    left = {path.suffix for path in Path(tmp_path / 'hub/checkpoints').iterdir()}
-    assert left == {'.pth', '.lock'}, 'half a download is left'
+    # A file of the same name from elsewhere is another one.
+    other = tmp_path / 'elsewhere' / 'vit.pth'
+    other.parent.mkdir()
+    torch.nn.init.ones_(model.norm.weight)
+    save(model.state_dict(), other)
+    PretrainedViT(other.as_uri())(vit)
+    assert vit.norm.weight.eq(1).all()
+    # What was cut short is not kept.
+    other = tmp_path / 'served' / 'cut.pth'
+    other.write_bytes((tmp_path / 'elsewhere' / 'vit.pth').read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r'truncated.*the download of \S*cut.pth is removed'):
+        PretrainedViT(other.as_uri())(vit)
+    left = [path.name for path in (tmp_path / 'hub/checkpoints').iterdir()]
+    assert sum(name.endswith('.pth') for name in left) == 2
+    assert all(name.endswith(('.pth', '.lock')) for name in left), 'half a download is left'
