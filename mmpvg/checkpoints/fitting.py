@@ -217,7 +217,7 @@ class _Fitting:
             )
         elif new and self.pe_norms == 'zero':
             self.report.notes.append(
-                'the new PE norms deliver nothing at first, so the network starts as the source'
+                'the new PE norms deliver nothing at first: they change nothing until trained'
             )
 
     def _layer_scale(self) -> None:

@@ -29,7 +29,7 @@ def test_the_upgrade_changes_nothing_at_first(deit, make_vit, oracle, delivery):
     report = PretrainedViT(file)(vit)
     for size in [(64, 64), (96, 48)]:
         assert difference(vit, lambda image: oracle(model, image), size) < 1e-5
-    assert 'starts as the source' in str(report)
+    assert 'they change nothing until trained' in str(report)
     assert all('pe_delivery' in name for name in report.new)
 
 

@@ -93,6 +93,7 @@ def classifier(**kwargs):
     return MODELS.build(
         dict(
             type='mmpretrain.ImageClassifier',
+            data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
             backbone=dict(type='mmpvg.MPVGViT', arch=TINY, **kwargs),
             neck=dict(type='mmpvg.TokenPooling', pooling='ggem', in_channels=TINY),
             head=dict(type='mmpretrain.LinearClsHead', num_classes=4, in_channels=48),
@@ -108,6 +109,7 @@ def test_a_classifier_and_a_retriever():
     retriever = MODELS.build(
         dict(
             type='mmpretrain.ImageToImageRetriever',
+            data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
             image_encoder=[dict(type='mmpvg.MPVGViT', arch=TINY)],
             prototype=torch.zeros(3, 48),
         )

@@ -83,6 +83,7 @@ def test_in_a_classifier_every_parameter_is_used(pooling, cls_token):
     classifier = MODELS.build(
         dict(
             type='mmpretrain.ImageClassifier',
+            data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
             backbone=dict(type='mmpvg.MPVGViT', arch=ARCH, img_size=32, with_cls_token=cls_token),
             neck=dict(type='mmpvg.TokenPooling', pooling=pooling, in_channels=ARCH),
             head=dict(type='mmpretrain.LinearClsHead', num_classes=4, in_channels=12),
