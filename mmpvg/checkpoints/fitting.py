@@ -244,7 +244,8 @@ class _Fitting:
             if name not in self.report.new:
                 self.report.loaded[name] = tensor.numel()
         if self.left:
-            raise self._fail(f'no place for {", ".join(list(self.left)[:4])}')
+            hint = '; set its gaussian_bias' if any('.attn.bias.' in n for n in self.left) else ''
+            raise self._fail(f'no place for {", ".join(list(self.left)[:4])}{hint}')
 
     def _start_missing(self) -> None:
         """What the source may lack without being another network."""
@@ -252,6 +253,7 @@ class _Fitting:
             r'norm\.(weight|bias)': 'as initialized; the source has no last norm on tokens',
             r'cls_token|position_embedding\.cls_row': 'as initialized; the source has none',
             r'register_tokens': 'as initialized; the source has none',
+            r'blocks\.\d+\.attn\.bias\.(a|sigma)': 'as initialized; the source has no such bias',
         }
         missing = []
         for name, value in self.target.items():

@@ -245,6 +245,20 @@ def test_pvg_weights_go_on_as_mpvg(make_vit, tmp_path):
     assert difference(vit, lambda image: source(image)[0].detach()) < 1e-5
 
 
+def test_gaussian_bias_is_new_or_kept_but_never_lost(deit, make_vit, tmp_path):
+    _, file = deit
+    vit = make_vit(gaussian_bias='head')
+    report = PretrainedViT(file)(vit)
+    assert report.new['blocks.2.attn.bias.sigma'].startswith('as initialized')
+    torch.nn.init.constant_(vit.blocks[1].attn.bias.sigma, 2.5)
+    torch.save(vit.state_dict(), tmp_path / 'gab.pth')
+    again = make_vit(gaussian_bias='head')
+    assert not PretrainedViT(str(tmp_path / 'gab.pth'))(again).new
+    assert again.blocks[1].attn.bias.sigma.eq(2.5).all()
+    with pytest.raises(ValueError, match='set its gaussian_bias'):
+        PretrainedViT(str(tmp_path / 'gab.pth'))(make_vit())
+
+
 def test_bad_settings(deit, make_vit):
     with pytest.raises(ValueError, match="'small'"):
         PretrainedViT(deit[1], pe_norms='small')

@@ -48,10 +48,17 @@ def test_builds_and_its_backbone_runs(name):
 @pytest.mark.parametrize('name', [name for name in LEAVES if '_vit-' in name])
 def test_names_say_what_is_inside(name):
     cfg = load(name)
-    size, delivery = Path(name).stem.split('_vit-')[1].split('_')[:2]
+    size, method = Path(name).stem.split('_vit-')[1].split('_')[:2]
+    delivery, *extras = method.split('-')
     backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
     assert backbone.embed_dims == WIDTHS[size]
     assert cfg.model.backbone.pe_delivery == delivery
+    biased = [block.attn.bias is not None for block in backbone.blocks]
+    windowed = [block.attn.window_size > 0 for block in backbone.blocks]
+    if extras == ['gab']:
+        assert biased == (windowed if any(windowed) else [True] * 12)
+    else:
+        assert not extras and not any(biased)
 
 
 @pytest.mark.parametrize('name', [name for name in LEAVES if not name.startswith('sample')])

@@ -15,6 +15,7 @@ from mmpvg.registry import MODELS
 from ..layers import (
     Block,
     DeliveredPE,
+    GaussianAttentionBias,
     PatchEmbed,
     PEDelivery,
     PEDeliveryPlan,
@@ -61,6 +62,10 @@ class MPVGViT(BaseModule):
         window_size: Side of the attention windows, in patches; 0 for global attention everywhere.
         global_blocks: Blocks with global attention when ``window_size`` is set. By default the
             last block of each quarter of the depth, as ViTDet: 2, 5, 8, 11 of 12.
+        gaussian_bias: The Gaussian attention bias of GAB (BMVC 2023): ``block`` for one Gaussian a
+            block that its heads share, ``head`` for one a head; None for none.
+        gaussian_blocks: Which blocks have it: ``all``, or those with a ``window``. Global attention
+            without a bias keeps torch's flash kernel and needs no table of all pairs of tokens.
         out_indices: Blocks whose output is a feature map, ascending; negative ones count from the
             end.
         out_type: What a tap gives: ``featmap`` for the map of patches, ``cls_token`` for the class
@@ -97,6 +102,8 @@ class MPVGViT(BaseModule):
         layer_scale: float | None = None,
         window_size: int = 0,
         global_blocks: Sequence[int] | None = None,
+        gaussian_bias: str | None = None,
+        gaussian_blocks: str = 'all',
         out_indices: int | Sequence[int] = (-1,),
         out_type: str = 'featmap',
         final_norm: bool = True,
@@ -121,6 +128,7 @@ class MPVGViT(BaseModule):
                 'attention in every block, since such a token lies in no window; set window_size=0 '
                 f'(got {window_size}), or with_cls_token=False and num_registers=0'
             )
+        biases = _gaussian_biases(gaussian_bias, gaussian_blocks, windows, self.arch.num_heads)
         if out_type not in OUT_TYPES:
             raise ValueError(f'unknown out_type {out_type!r}; choose one of {", ".join(OUT_TYPES)}')
         if out_type == 'cls_token' and not with_cls_token:
@@ -144,6 +152,7 @@ class MPVGViT(BaseModule):
                 drop_path_rate * block / max(depth - 1, 1),
                 fused_attention,
                 layer_scale,
+                biases[block],
             )
             for block in range(num_blocks)
         )
@@ -314,6 +323,27 @@ def _window_sizes(window_size: int, global_blocks: Sequence[int] | None, depth: 
     elif len(global_blocks):
         global_blocks = _block_indices(global_blocks, depth, 'global_blocks')
     return [0 if block in global_blocks else window_size for block in range(depth)]
+
+
+def _gaussian_biases(
+    kind: str | None, blocks: str, windows: list[int], num_heads: int
+) -> list[GaussianAttentionBias | None]:
+    """Gaussian attention bias of every block, or None."""
+    if kind not in (None, 'block', 'head'):
+        raise ValueError(f"gaussian_bias must be 'block', 'head' or None, got {kind!r}")
+    if blocks not in ('all', 'window'):
+        raise ValueError(f"gaussian_blocks must be 'all' or 'window', got {blocks!r}")
+    if kind and blocks == 'window' and not any(windows):
+        raise ValueError(
+            "gaussian_blocks='window' gives no block a bias, as every block is global; set "
+            "window_size, or gaussian_blocks='all'"
+        )
+    return [
+        GaussianAttentionBias(num_heads if kind == 'head' else 1)
+        if kind and (blocks == 'all' or window)
+        else None
+        for window in windows
+    ]
 
 
 def _init_linear(module: nn.Module) -> None:

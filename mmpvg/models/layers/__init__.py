@@ -1,6 +1,7 @@
 """Plain torch layers: no registry, no config, nothing from mm* packages."""
 
 from .attention import Attention, scaled_dot_product
+from .attention_bias import GaussianAttentionBias
 from .block import Block, Mlp
 from .drop_path import DropPath
 from .layer_scale import LayerScale
@@ -26,6 +27,7 @@ __all__ = [
     'Block',
     'DeliveredPE',
     'DropPath',
+    'GaussianAttentionBias',
     'GeneralizedMeanPooling',
     'LayerNorm2d',
     'LayerScale',

@@ -266,6 +266,36 @@ def test_every_parameter_of_the_options_receives_a_gradient(delivery, out_type):
     assert not without
 
 
+@pytest.mark.parametrize('kind', ['block', 'head'])
+@pytest.mark.parametrize(
+    ('blocks', 'window_size', 'biased'),
+    [('all', 0, [0, 1, 2, 3]), ('all', 5, [0, 1, 2, 3]), ('window', 5, [0, 2])],
+)
+def test_gaussian_bias(kind, blocks, window_size, biased):
+    arguments = dict(arch=TINY, window_size=window_size)
+    if window_size:
+        arguments['global_blocks'] = (1, 3)
+    vit = randomized(**arguments, gaussian_bias=kind, gaussian_blocks=blocks)
+    found = [i for i, block in enumerate(vit.blocks) if block.attn.bias is not None]
+    assert found == biased
+    assert {len(vit.blocks[i].attn.bias.a) for i in biased} == {1 if kind == 'block' else 3}
+    for i in biased:
+        torch.nn.init.uniform_(vit.blocks[i].attn.bias.a, 1, 2)
+        torch.nn.init.uniform_(vit.blocks[i].attn.bias.sigma, 1, 4)
+    image = torch.randn(1, 3, 130, 250)
+    vit(image)[0].square().sum().backward()
+    without = [n for n, p in vit.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+    assert vit.get_layer_depth(f'blocks.{biased[1]}.attn.bias.sigma')[0] == biased[1] + 1
+    plain = randomized(**arguments)
+    plain.load_state_dict(vit.state_dict(), strict=False)
+    with torch.no_grad():
+        assert not torch.allclose(vit(image)[0], plain(image)[0], atol=1e-3)
+        for i in biased:
+            vit.blocks[i].attn.bias.a.zero_()
+        assert torch.allclose(vit(image)[0], plain(image)[0], atol=1e-5)
+
+
 @pytest.mark.parametrize('out_indices', [(1,), (0, 2), -2, (-3, -1)])
 def test_nothing_is_built_that_the_taps_do_not_use(out_indices):
     vit = randomized(arch=TINY, out_indices=out_indices).train()
@@ -391,6 +421,9 @@ def test_layer_depths():
         (dict(window_size=14, with_cls_token=True), 'with_cls_token'),
         (dict(window_size=14, num_registers=4), 'num_registers=4'),
         (dict(num_registers=-1), '-1'),
+        (dict(gaussian_bias='layer'), "'layer'"),
+        (dict(gaussian_bias='head', gaussian_blocks='some'), "'some'"),
+        (dict(gaussian_bias='head', gaussian_blocks='window'), 'every block is global'),
         (dict(out_type='pooled'), "'pooled'.*featmap"),
         (dict(out_type='cls_token'), 'with_cls_token=True'),
         (dict(img_size=8), 'got 8'),
