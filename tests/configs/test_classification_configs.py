@@ -3,10 +3,13 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
 
 from mmpvg.datasets import make_digits_dataset
 from mmpvg.models import MPVGViT
@@ -142,3 +145,35 @@ def test_retrieval_searches_the_gallery(tmp_path):
         digit = Path(query['img_path']).parent.name
         same = [i for i, path in enumerate(paths) if Path(path).parent.name == digit]
         assert list(query['gt_label']) == same
+
+
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [
+        (f'classification/vit-t_mpvg_{IMAGENET}.py', 224),
+        (f'classification/vit-lite_mpvg_{CIFAR}.py', 32),
+        ('retrieval/retriever_vit-t_mpvg-ggem_8xb32-50e_inshop.py', 224),
+    ],
+)
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_the_pipelines_run(name, size, split, tmp_path):
+    """On a picture, often enough that every augmentation of RandAugment has its turn."""
+    cfg = load(name)
+    init_default_scope(cfg.default_scope)
+    pipeline = cfg[f'{split}_dataloader'].dataset.pipeline
+    picture = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
+    if pipeline[0].type == 'LoadImageFromFile':
+        Image.fromarray(picture).save(tmp_path / 'x.png')
+        start = dict(img_path=str(tmp_path / 'x.png'), gt_label=1)
+    else:  # CIFAR's images are arrays
+        start = dict(img=picture[:32, :32], gt_label=1, img_shape=(32, 32), ori_shape=(32, 32))
+    steps = Compose(pipeline)
+    seeds, varied = (40 if split == 'train' else 1), 0
+    for seed in range(seeds):
+        np.random.seed(seed)
+        packed = steps(copy.deepcopy(start))
+        assert packed['inputs'].shape == (3, size, size)
+        varied += packed['inputs'].float().std() > 1
+        assert packed['data_samples'].gt_label.item() == 1
+    # A posterized picture may have a single colour left.
+    assert varied >= 0.8 * seeds
