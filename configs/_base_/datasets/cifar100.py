@@ -1,4 +1,5 @@
 # CIFAR-100, which mmpretrain downloads. Augmentation as for ImageNet ([open] in papers.md).
+_base_ = './imagenet_224.py'
 data_root = 'data/cifar100'
 # Images are RGB as they are loaded.
 data_preprocessor = dict(
@@ -28,25 +29,14 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 train_dataloader = dict(
-    batch_size=128,
     num_workers=4,
-    persistent_workers=True,
-    pin_memory=True,
-    collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='CIFAR100', data_root=data_root, split='train', pipeline=train_pipeline),
+    sampler=dict(type='DefaultSampler'),
+    dataset=dict(type='CIFAR100', data_root=data_root, pipeline=train_pipeline),
 )
 val_dataloader = dict(
-    batch_size=128,
     num_workers=4,
-    persistent_workers=True,
-    pin_memory=True,
-    collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CIFAR100', data_root=data_root, split='test', pipeline=[dict(type='PackInputs')]
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
-test_evaluator = val_evaluator

@@ -1,8 +1,7 @@
 # In-shop clothes retrieval (DeepFashion), 3997 items to train on.
+_base_ = './imagenet_224.py'
 data_root = 'data/inshop'
-data_preprocessor = dict(
-    num_classes=3997, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
-)
+data_preprocessor = dict(num_classes=3997)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=256),
@@ -19,17 +18,12 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=32,
     num_workers=4,
-    persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='InShop', data_root=data_root, split='train', pipeline=train_pipeline),
+    sampler=dict(type='DefaultSampler'),
+    dataset=dict(type='InShop', data_root=data_root, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=32,
     num_workers=4,
-    persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='InShop', data_root=data_root, split='query', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
