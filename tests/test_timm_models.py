@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
 import timm
@@ -9,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
-from timm.utils import ModelEmaV3
+from timm.utils import CheckpointSaver, ModelEmaV3
 
 import mmpvg.timm_models
 from mmpvg.checkpoints import PretrainedViT
@@ -90,6 +91,21 @@ def test_heads_and_pools(pool):
     assert torch.allclose(model(image), expected)
 
 
+def test_what_timms_training_script_saves_starts_a_backbone(tmp_path):
+    model = make(global_pool='ggem')
+    torch.nn.init.normal_(model.position_embedding.table)
+    saver = CheckpointSaver(
+        model, create_optimizer_v2(model, 'adamw', lr=1e-3), model_ema=ModelEmaV3(model),
+        args=Namespace(model='mpvg_vit_tiny_patch16_224', opt_betas=None),
+        checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path),
+    )  # fmt: skip
+    saver.save_checkpoint(0, metric=1.0)
+    vit = MPVGViT(TINY['arch'], 64)
+    assert not PretrainedViT(str(tmp_path / 'last.pth.tar'))(vit).new
+    saved = model.state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in vit.state_dict().items())
+
+
 def test_timms_weight_decay_spares_what_ours_spares():
     model = make('lape', global_pool='ggem')
     spared, decayed = param_groups_weight_decay(
@@ -151,6 +167,8 @@ def test_a_short_training_with_timms_parts():
         (dict(features_only=True), 'MPVGViT'),
         (dict(global_pool='max'), "'max'.*token, avg, gem, ggem"),
         (dict(global_pool='token'), 'needs a class token'),
+        (dict(global_pool=''), "''.*token, avg, gem, ggem"),
+        (dict(out_indices=(0, 2)), 'out_indices.*MPVGViT'),
     ],
 )
 def test_bad_arguments(arguments, message):

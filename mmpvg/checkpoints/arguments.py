@@ -32,7 +32,7 @@ def backbone_arguments(
     if not source.depth:
         raise ValueError(f'{source.label} holds no transformer block')
     patch_size = tensors['patch_embed.proj.weight'].shape[3]
-    arguments = dict(arch=_arch(source, num_heads), patch_size=patch_size)
+    arguments = dict(arch=_arch(source, num_heads or source.num_heads), patch_size=patch_size)
     table = tensors.get('position_embedding.table')
     if 'pos_embed' in tensors:
         extra = [name for name in ('cls_token', 'dist_token') if name in tensors]

@@ -138,7 +138,7 @@ FAMILIES = (MMPVG, LAPE, MAE, DEIT_III, DINOV2, TIMM, MMPRETRAIN, MMSEG)
 
 # What files that do not fit look like: a pattern of a name that tells, and what it tells.
 _OTHERS = (
-    (r'.*(relative_position_bias_table|\.q_bias)', 'BEiT or Swin, with relative position bias'),
+    (r'.*(relative_position_bias_table|\.q_bias)', 'BEiT, EVA or Swin'),
     (r'.*\.rel_pos_[hw]', 'a ViT with decomposed relative position (ViTDet, SAM)'),
     (r'.*mlp\.w(12|3)\..*', 'a ViT with SwiGLU (DINOv2 giant)'),
     (r'.*(q_norm|k_norm)\..*', 'a ViT that normalizes queries and keys'),
@@ -146,7 +146,6 @@ _OTHERS = (
     (r'.*embeddings\.patch_embeddings\..*', 'a transformers ViT; try timm://NAME'),
     (r'(.*\.)?layer[1-4]\.0\.conv1\.weight', 'a ResNet'),
     (r'.*(dwconv|depthwise_conv)\..*', 'a ConvNeXt'),
-    (r'(.*\.)?(bbox_head|decode_head|head)\..*', 'a head without a ViT'),
 )  # fmt: skip
 
 

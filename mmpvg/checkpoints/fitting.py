@@ -79,6 +79,15 @@ class _Fitting:
         hidden = self.left.get('blocks.0.mlp.fc1.weight')
         ratio = arch.mlp_ratio if hidden is None else hidden.shape[0] / dims
         built = len(self.backbone.blocks)
+        narrowed = self.left.get('blocks.0.mlp.fc2.weight')
+        if None not in (hidden, narrowed) and hidden.shape[0] != narrowed.shape[1]:
+            raise self._fail('its MLP is gated (SwiGLU), which this backbone does not have')
+        if self.source.num_heads not in (None, arch.num_heads):
+            raise self._fail(
+                f'it has {self.source.num_heads} attention heads, this backbone {arch.num_heads}; '
+                f'set arch=dict(embed_dims={dims}, num_layers={depth}, '
+                f'num_heads={self.source.num_heads}, mlp_ratio={ratio:g})'
+            )
         # A checkpoint of ours may lack blocks after its last tap.
         deep_enough = depth == arch.num_layers or depth == built
         if (
@@ -182,10 +191,16 @@ class _Fitting:
         name = _PE + 'table'
         learnable = name in self.target
         if learnable and name not in self.left:
-            raise self._fail("it has no learnt position embedding; set pe_type='sinusoid_2d' or so")
+            raise self._fail(
+                'it has no learnt position embedding (rotary ones, as in DINOv3, are not read)'
+            )
         if not learnable and name in self.left:
             raise self._fail("it has a learnt position embedding; set pe_type='learnable'")
         if not learnable:
+            self.report.notes.append(
+                'the source has no learnt position embedding: unless it had this very sinusoid, '
+                'the network is another one'
+            )
             return
         have, wanted = self.left[name].shape[1:3], self.target[name].shape[1:3]
         if have != wanted:

@@ -26,11 +26,13 @@ class Weights(NamedTuple):
     Attributes:
         tensors: Name -> tensor, on the CPU, in the source's own naming.
         grid: Grid (h, w) of the position embedding in patches, where the source tells it.
+        num_heads: Attention heads, where the source tells them; weights do not.
         left: Other entries of the file that hold weights too, for instance ``state_dict_ema``.
     """
 
     tensors: dict[str, Tensor]
     grid: tuple[int, int] | None = None
+    num_heads: int | None = None
     left: tuple[str, ...] = ()
 
 
@@ -194,4 +196,6 @@ def _read_timm(name: str) -> Weights:
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
     grid = getattr(getattr(model, 'patch_embed', None), 'grid_size', None)
-    return Weights(model.state_dict(), None if grid is None else tuple(grid))
+    blocks = getattr(model, 'blocks', None)
+    num_heads = getattr(getattr(blocks[0], 'attn', None), 'num_heads', None) if blocks else None
+    return Weights(model.state_dict(), None if grid is None else tuple(grid), num_heads)

@@ -23,6 +23,7 @@ class SourceViT:
         family: Whose naming it had.
         tensors: Our name -> tensor. A table in ``pos_embed`` is flat, (1, rows, D).
         grid: Grid (h, w) of the table, where the source tells it.
+        num_heads: Attention heads, where the source tells them; weights do not.
         ignored: Name in the file -> why it is left out.
     """
 
@@ -30,6 +31,7 @@ class SourceViT:
     family: str
     tensors: dict[str, Tensor]
     grid: tuple[int, int] | None = None
+    num_heads: int | None = None
     ignored: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -66,7 +68,7 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
             f'{label} holds no plain ViT under prefix {prefix!r}: {looks_like(names)}. '
             'timm, DeiT, DeiT III, AugReg, MAE, DINOv2, LaPE, mmpretrain, mmseg and mmpvg are read'
         )
-    source = SourceViT(label, family.name, {}, weights.grid)
+    source = SourceViT(label, family.name, {}, weights.grid, weights.num_heads)
     source.ignored.update({entry: 'other weights in the file' for entry in weights.left})
     for name in weights.tensors:
         if not name.startswith(prefix):

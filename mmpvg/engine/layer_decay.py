@@ -61,7 +61,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             **kwargs: Unused; upstream recurses with them.
         """
         undecayed = set(_undecayed(module))
-        prefix, backbone = find_backbone(module)
+        # Without decay no depth matters, so a student and a teacher may both tell theirs.
+        prefix, backbone = find_backbone(module) if self.rate < 1 else ('', None)
         if backbone is None and self.rate < 1:
             raise ValueError(
                 f'layer_decay_rate={self.rate} needs a backbone with get_layer_depth(); '

@@ -43,8 +43,9 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
         Rows from the stem on; within a depth those with weight decay first, frozen ones last.
 
     Raises:
-        ValueError: If a trainable parameter is in no group or in several, or a group holds a
-            parameter that is not the model's.
+        ValueError: If a trainable parameter is in no group or in several, a frozen one in several,
+            or a group holds a parameter that is not the model's; the message names all of them. Or
+            if several backbones tell depths.
     """
     groups: dict[int, list[dict]] = {}
     for group in optimizer.param_groups:
@@ -55,12 +56,14 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
     wrong = []
     for name, parameter in model.named_parameters():
         of_parameter = groups.pop(id(parameter), [])
-        if len(of_parameter) != int(parameter.requires_grad):
+        # mmengine's default constructor hands over frozen parameters too; no step changes them.
+        allowed = (1,) if parameter.requires_grad else (0, 1)
+        if len(of_parameter) not in allowed:
             wrong.append(f'{name} (in {len(of_parameter)})')
             continue
         depth = None if backbone is None else backbone.get_layer_depth(name, prefix)[0]
         lr, decay = None, None
-        if of_parameter:
+        if parameter.requires_grad:
             lr, decay = of_parameter[0]['lr'], of_parameter[0].get('weight_decay', 0.0)
         row = rows.setdefault((depth, lr, decay), ParamGroupRow(depth, lr, decay))
         row.names.append(name)
@@ -69,7 +72,7 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
         foreign = f'; {len(groups)} parameters are not of the model' if groups else ''
         raise ValueError(
             f'{len(wrong)} parameters are not in exactly one optimizer group: '
-            f'{", ".join(wrong[:5])}{", ..." if wrong[5:] else ""}{foreign}'
+            f'{", ".join(wrong)}{foreign}'
         )
     return sorted(rows.values(), key=lambda r: (r.depth or 0, r.lr is None, -(r.weight_decay or 0)))
 

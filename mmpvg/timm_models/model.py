@@ -27,7 +27,9 @@ class TimmMPVGViT(MPVGViT):
         **kwargs: Further arguments of MPVGViT.
 
     Raises:
-        ValueError: If ``global_pool`` is unknown, or asks for a class token that is not there.
+        ValueError: If ``global_pool`` is unknown, or asks for a class token that is not there; or
+            if ``out_indices``, ``out_type`` or ``final_norm`` is set, which a classifier leaves
+            alone.
     """
 
     def __init__(
@@ -39,11 +41,18 @@ class TimmMPVGViT(MPVGViT):
         drop_rate: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        if dense := sorted({'out_indices', 'out_type', 'final_norm'} & set(kwargs)):
+            raise ValueError(
+                f'{", ".join(dense)} would change what the head is given; use '
+                'mmpvg.models.MPVGViT, which reads the same weights'
+            )
         super().__init__(img_size=img_size, in_channels=in_chans, **kwargs)
         self.num_features = self.head_hidden_size = self.embed_dims
         self.num_prefix_tokens = sum(token.shape[1] for token in self._extra_tokens())
         self.head_drop = nn.Dropout(drop_rate)
-        self._set_pool(global_pool or ('token' if self.cls_token is not None else 'avg'))
+        if global_pool is None:
+            global_pool = 'token' if self.cls_token is not None else 'avg'
+        self._set_pool(global_pool)
         self._set_head(num_classes)
 
     def _set_pool(self, global_pool: str) -> None:

@@ -119,7 +119,7 @@ def test_no_checkpoint_at_all(load, tmp_path, content, message):
         ({'layer1.0.conv1.weight': torch.zeros(1), 'fc.weight': torch.zeros(1)}, 'a ResNet'),
         (
             {'state_dict': {'layers.0.blocks.0.attn.relative_position_bias_table': torch.ones(1)}},
-            'BEiT or Swin',
+            'BEiT, EVA or Swin',
         ),
         ({'vit.embeddings.patch_embeddings.projection.weight': torch.ones(1)}, 'timm://'),
         ({'a.weight': torch.ones(1)}, 'start with a.weight'),

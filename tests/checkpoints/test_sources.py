@@ -11,7 +11,7 @@ from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 from timm.models.deit import VisionTransformerDistilled
 
-from mmpvg.checkpoints import PretrainedViT
+from mmpvg.checkpoints import PretrainedViT, read_weights
 from mmpvg.models import MPVGViT
 
 SIZES = [(64, 64), (96, 96), (48, 112)]
@@ -290,6 +290,7 @@ def test_timm_by_name(oracle, tmp_path, monkeypatch):
         vit, lambda image: oracle(model, image), [(224, 224), (320, 320), (160, 384)], atol=2e-4
     )
     assert set(report.ignored) == {'head.weight', 'head.bias'}
+    assert read_weights(f'timm://{name}').num_heads == 3
     with pytest.raises(ValueError, match='cannot get the weights of deit_small'):
         PretrainedViT('timm://deit_small_patch16_224')(vit)
     with pytest.raises(ValueError, match='no model .deit_tini.*deit_tiny_patch16_224'):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.model import BaseModule
 
-from mmpvg.checkpoints import PretrainedViT, Weights, backbone_arguments, recognise
+from mmpvg.checkpoints import PretrainedViT, Weights, backbone_arguments, fit, recognise
 from mmpvg.models import MPVGViT
 
 
@@ -216,6 +216,7 @@ def test_the_arch_that_would_fit_is_named(make_vit, tmp_path):
         (lambda s: s.pop('pos_embed'), 'no learnt position embedding'),
         (lambda s: s.update({'blocks.0.attn.rel_pos_h': torch.ones(3)}), 'decomposed relative'),
         (lambda s: s.update({'norm_pre.weight': torch.ones(48)}), 'CLIP'),
+        (lambda s: s.update({'blocks.0.mlp.fc2.weight': torch.ones(48, 96)}), 'gated'),
         (lambda s: s.update({'blocks.0.surprise': torch.ones(3)}), 'blocks.0.surprise'),
         (lambda s: s.update({'norm.bias': torch.ones(47)}), r'norm.bias has shape \(47,\)'),
         (lambda s: s.update(pos_embed=s['pos_embed'][:, :15]), '15 rows'),
@@ -227,6 +228,15 @@ def test_a_damaged_or_foreign_part_is_refused(make_timm, make_vit, tmp_path, cha
     torch.save(state, tmp_path / 'bad.pth')
     with pytest.raises(ValueError, match=message):
         PretrainedViT(str(tmp_path / 'bad.pth'))(make_vit())
+
+
+def test_heads_are_checked_where_the_source_tells_them(make_timm, make_vit):
+    state = make_timm().state_dict()
+    source = recognise(Weights(state, num_heads=6), 'x')
+    with pytest.raises(ValueError, match='6 attention heads, this backbone 3; set arch=.*heads=6'):
+        fit(source, make_vit())
+    assert backbone_arguments(source)['arch']['num_heads'] == 6
+    fit(recognise(Weights(state, num_heads=3), 'x'), make_vit())
 
 
 @pytest.mark.parametrize(('have', 'want'), [('lape', 'mpvg'), ('mpvg', 'lape'), ('mpvg', 'pvg')])

@@ -139,6 +139,7 @@ def test_two_backbones_are_refused():
     both = nn.ModuleDict(dict(student=MPVGViT(TINY), teacher=MPVGViT(TINY)))
     with pytest.raises(ValueError, match='several backbones.*student., teacher.'):
         build(both, layer_decay_rate=0.9)
+    assert len(by_name(build(both))) == len(list(both.parameters())), 'without decay they may be'
 
 
 def test_it_trains():

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from mmpvg.engine.param_groups import format_param_groups, kinds, param_group_rows
@@ -55,6 +56,25 @@ def test_lost_doubled_and_foreign_parameters_are_named():
     foreign = torch.optim.SGD([*model.parameters(), nn.Parameter(torch.ones(1))], lr=1)
     with pytest.raises(ValueError, match='1 parameters are not of the model'):
         param_group_rows(model, foreign)
+
+
+def test_all_that_is_lost_is_named():
+    model = Model()
+    lost = [name for name, _ in model.named_parameters() if '.blocks.0.' in name]
+    kept = [p for name, p in model.named_parameters() if name not in lost]
+    with pytest.raises(ValueError, match=f'^{len(lost)} parameters') as caught:
+        param_group_rows(model, torch.optim.SGD(kept, lr=1))
+    assert len(lost) > 5 and all(f'{name} (in 0)' in str(caught.value) for name in lost)
+
+
+@pytest.mark.parametrize('paramwise', [None, dict(norm_decay_mult=0.0)])
+def test_frozen_parameters_that_mmengine_hands_over_are_frozen(paramwise):
+    model = Model()
+    model.backbone.patch_embed.requires_grad_(False)
+    cfg = dict(optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.1), paramwise_cfg=paramwise)
+    rows = param_group_rows(model, build_optim_wrapper(model, cfg).optimizer)
+    (frozen,) = [row for row in rows if row.lr is None]
+    assert frozen.names == ['backbone.patch_embed.proj.weight', 'backbone.patch_embed.proj.bias']
 
 
 def test_a_model_without_depths():

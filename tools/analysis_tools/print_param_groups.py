@@ -7,6 +7,7 @@ Fails if a parameter is in no group of the optimizer, or in several.
 
 import argparse
 import logging
+import sys
 
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
@@ -34,7 +35,11 @@ def main() -> None:
     if cfg.get('data_preprocessor') is not None:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
-    rows = param_group_rows(model, build_optim_wrapper(model, cfg.optim_wrapper).optimizer)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    try:
+        rows = param_group_rows(model, optimizer)
+    except ValueError as error:
+        sys.exit(str(error))
 
     print(format_param_groups(rows))
     if args.show_all:
