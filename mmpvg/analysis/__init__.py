@@ -1,5 +1,15 @@
 """Computing what can be learnt about models; drawing it stands apart, in mmpvg.visualization."""
 
 from .classification_study import Result, StudyRun, plan_study, run_study, summarize
+from .flops import PartCost, count_macs, part_costs
 
-__all__ = ['Result', 'StudyRun', 'plan_study', 'run_study', 'summarize']
+__all__ = [
+    'PartCost',
+    'Result',
+    'StudyRun',
+    'count_macs',
+    'part_costs',
+    'plan_study',
+    'run_study',
+    'summarize',
+]
