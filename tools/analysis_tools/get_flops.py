@@ -8,14 +8,12 @@ whatever kernel it runs on, windows as the windows they are. A detector's heads 
 """
 
 import argparse
-import logging
 
-from mmengine.config import Config, DictAction
-from mmengine.logging import MMLogger
+from mmengine.config import DictAction
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
 
 from mmpvg.analysis import part_costs
+from mmpvg.engine.config_model import build_config_model
 
 
 def main() -> None:
@@ -26,12 +24,8 @@ def main() -> None:
     parser.add_argument('--shape', nargs=2, type=int, required=True, metavar=('H', 'W'))
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
-    MMLogger.get_instance('mmengine', log_level=logging.ERROR)
-
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    _, model = build_config_model(args.config, args.cfg_options)
+    model = revert_sync_batchnorm(model)
     costs = part_costs(model, tuple(args.shape))
 
     print(f'{args.config}, one image of {args.shape[0]}x{args.shape[1]}')

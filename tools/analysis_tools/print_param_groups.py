@@ -6,15 +6,12 @@ Fails if a parameter is in no group of the optimizer, or in several.
 """
 
 import argparse
-import logging
 import sys
 
-from mmengine.config import Config, DictAction
-from mmengine.logging import MMLogger
+from mmengine.config import DictAction
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
 
-from mmpvg.engine.host import fit_to_host
+from mmpvg.engine.config_model import build_config_model
 from mmpvg.engine.param_groups import format_param_groups, param_group_rows
 
 
@@ -26,15 +23,7 @@ def main() -> None:
     parser.add_argument('--show-all', action='store_true', help='a line for every parameter')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
-    MMLogger.get_instance('mmengine', log_level=logging.ERROR)
-
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    fit_to_host(cfg)
-    if cfg.get('data_preprocessor') is not None:
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(cfg.model)
+    cfg, model = build_config_model(args.config, args.cfg_options)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     try:
         rows = param_group_rows(model, optimizer)

@@ -1,0 +1,32 @@
+"""The model of a config, for tools that look at it without a run."""
+
+from __future__ import annotations
+
+import logging
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from .host import fit_to_host
+
+
+def build_config_model(config: str, options: dict | None = None) -> tuple[Config, nn.Module]:
+    """Build the model of a config as a run on this host would, untrained and without its data.
+
+    Args:
+        config: The config file.
+        options: Settings that override the config.
+
+    Returns:
+        The config, and the model.
+    """
+    MMLogger.get_instance('mmengine', log_level=logging.ERROR)
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(options or {})
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    fit_to_host(cfg)
+    if cfg.get('data_preprocessor') is not None:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return cfg, MODELS.build(cfg.model)
