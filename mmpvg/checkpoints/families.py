@@ -62,6 +62,7 @@ MMPVG = Family(
         **_TIMM_RENAMES,
         r'(position_embedding\.(table|cls_row)|pe_delivery\..*)': r'\1',
         r'blocks\.(\d+)\.attn\.bias\.(a|sigma)': r'blocks.\1.attn.bias.\2',
+        r'((spatial_prior|interactions|up|output_norms)\..*|level_embed)': r'\1',
     },
     {r'(head|pool)\..*': _HEAD},
 )

@@ -120,10 +120,12 @@ class _Fitting:
             match = re.match(r'(?:blocks|pe_delivery\.block_norms)\.(\d+)\.', name)
             if match and int(match[1]) >= built:
                 self._ignore(name, f'comes after the last tap, block {built - 1}')
-        if self.backbone.norm is None:
-            for name in list(self.left):
-                if name.startswith(('norm.', 'pe_delivery.last_norm.')):
-                    self._ignore(name, 'this backbone ends before the last norm')
+        ends_before = [] if self.backbone.norm is not None else ['norm.']
+        if not self.backbone.takes_last_pe():
+            ends_before.append('pe_delivery.last_norm.')
+        for name in list(self.left):
+            if name.startswith(tuple(ends_before)):
+                self._ignore(name, 'this backbone ends before the last norm')
 
     def _patch_kernel(self) -> None:
         name = 'patch_embed.proj.weight'
@@ -279,6 +281,8 @@ class _Fitting:
                 self.report.new[name] = 'zero, as the source has no bias there'
                 continue
             reason = next((r for p, r in starts.items() if re.fullmatch(p, name)), None)
+            if name.split('.')[0] in self.backbone.beside_the_vit:
+                reason = 'as initialized; the source is a ViT without it'
             if reason is None:
                 missing.append(name)
                 continue

@@ -88,6 +88,9 @@ class MPVGViT(BaseModule):
         [(1, 192, 14, 32), (1, 192, 14, 32)]
     """
 
+    # Parts that a plain ViT does not have; a checkpoint of one may lack them.
+    beside_the_vit: tuple[str, ...] = ()
+
     def __init__(
         self,
         arch: str | Mapping = 'deit-tiny',
@@ -158,7 +161,7 @@ class MPVGViT(BaseModule):
         )
         self.norm = build_layer_norm(dims) if final_norm and num_blocks == depth else None
         self.pe_delivery = PEDelivery(
-            PEDeliveryPlan.parse(pe_delivery), depth, dims, num_blocks, self.norm is not None
+            PEDeliveryPlan.parse(pe_delivery), depth, dims, num_blocks, self.takes_last_pe()
         )
         if pe_type == 'learnable' and not self.pe_delivery.delivers:
             raise ValueError(
@@ -194,24 +197,30 @@ class MPVGViT(BaseModule):
             Tokens of shape (B, R + [1 +] h*w, D) per tap: registers, class token, patches row by
             row; and the grid (h, w).
         """
-        x, grid = self.patch_embed(x)
-        # Under autocast the convolution is half precision. The residual stream is not, with every
-        # delivery: adding the PE would lift it, but LaPE adds none.
-        x = self._with_extra_tokens(x.to(self.position_embedding.table.dtype))
-        delivered = self._deliver(grid)
-        if delivered.input is not None:
-            x = x + delivered.input
+        x, grid, delivered = self._embed(x)
         taps = []
         for index, (block, pe) in enumerate(zip(self.blocks, delivered.blocks)):
-            if self.with_cp and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, pe, grid, use_reentrant=False)
-            else:
-                x = block(x, pe, grid)
+            x = self._run(block, x, pe, grid)
             if index not in self.out_indices:
                 continue
             is_last = self.norm is not None and index == self.out_indices[-1]
             taps.append(self._last_norm(x, delivered.last_norm) if is_last else x)
         return taps, grid
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, Grid, DeliveredPE]:
+        """Images (B, C, H, W) -> what enters the first block, the grid, and the PE of the pass."""
+        x, grid = self.patch_embed(x)
+        # Under autocast the convolution is half precision. The residual stream is not, with every
+        # delivery: adding the PE would lift it, but LaPE adds none.
+        x = self._with_extra_tokens(x.to(self.position_embedding.table.dtype))
+        delivered = self._deliver(grid)
+        return x if delivered.input is None else x + delivered.input, grid, delivered
+
+    def _run(self, module: nn.Module, *args) -> Tensor:
+        """Call a part of the network, checkpointed where that is asked for."""
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return checkpoint(module, *args, use_reentrant=False)
+        return module(*args)
 
     def _with_extra_tokens(self, x: Tensor) -> Tensor:
         """(B, h*w, D) -> (B, R + [1 +] h*w, D): registers, class token, patches."""
@@ -246,6 +255,10 @@ class MPVGViT(BaseModule):
         if self.out_type == 'cls_token':
             return x[:, -num_patches - 1]
         return x[:, -num_patches:].transpose(1, 2).unflatten(2, grid).contiguous()
+
+    def takes_last_pe(self) -> bool:
+        """Whether MPVG's PE has a place at the end of the network."""
+        return self.norm is not None
 
     def no_weight_decay(self) -> set[str]:
         """Own parameters that carry no weight decay, beside those every module names itself."""

@@ -1,0 +1,17 @@
+"""Parts of ViT-Adapter (ICLR 2023). Building them needs mmcv with its compiled operators."""
+
+from .interaction import ConvMlp, Extractor, Injector, Interaction
+from .levels import Level, flatten_maps, reference_points, unflatten_tokens
+from .spatial_prior import SpatialPrior
+
+__all__ = [
+    'ConvMlp',
+    'Extractor',
+    'Injector',
+    'Interaction',
+    'Level',
+    'SpatialPrior',
+    'flatten_maps',
+    'reference_points',
+    'unflatten_tokens',
+]

@@ -1,0 +1,166 @@
+"""ViT-Adapter's injector, extractor, and the interaction that joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import DropPath, build_layer_norm
+from .levels import Level, flatten_maps, reference_points, unflatten_tokens
+from .spatial_prior import init_convolution
+
+
+class DeformableCrossAttention(nn.Module):
+    """Queries look into maps by mmcv's multi-scale deformable attention, both normed before.
+
+    Args:
+        dims: Channels D.
+        num_heads: Heads.
+        num_levels: Maps that are sampled.
+        num_points: Points a head samples in each.
+        value_ratio: Channels of the values over D.
+    """
+
+    def __init__(
+        self, dims: int, num_heads: int, num_levels: int, num_points: int, value_ratio: float
+    ) -> None:
+        super().__init__()
+        from mmcv.ops import MultiScaleDeformableAttention
+
+        self.query_norm = build_layer_norm(dims)
+        self.feat_norm = build_layer_norm(dims)
+        self.attn = MultiScaleDeformableAttention(
+            dims,
+            num_heads,
+            num_levels,
+            num_points,
+            dropout=0.0,
+            batch_first=True,
+            value_proj_ratio=value_ratio,
+        )
+        # mmcv casts the sampling points to the type of the values. Under autocast half precision
+        # would move them by a tenth of a cell on a large map, and bfloat16 by a whole one.
+        self.attn.value_proj.register_forward_hook(_in_float32)
+
+    def forward(
+        self, x: Tensor, x_levels: Sequence[Level], feat: Tensor, feat_levels: Sequence[Level]
+    ) -> Tensor:
+        """Attend from x to feat.
+
+        Args:
+            x: Queries of shape (B, N, D).
+            x_levels: The maps that x is made of.
+            feat: What is sampled, of shape (B, M, D).
+            feat_levels: The maps that feat is made of.
+
+        Returns:
+            (B, N, D), without a residual.
+        """
+        shapes = torch.tensor([level.grid for level in feat_levels], device=x.device)
+        starts = torch.tensor([0, *(level.size for level in feat_levels[:-1])], device=x.device)
+        return self.attn(
+            self.query_norm(x),
+            value=self.feat_norm(feat),
+            identity=x.new_zeros(()),
+            reference_points=reference_points(x_levels, feat_levels, x.device),
+            spatial_shapes=shapes,
+            level_start_index=starts.cumsum(0),
+        )
+
+
+class Injector(DeformableCrossAttention):
+    """The spatial prior enters the ViT: ``x + gamma * attention(norm(x), norm(c))``, equation 1.
+
+    ``gamma`` starts at zero, so that a pre-trained ViT is what it was.
+    """
+
+    def __init__(self, dims: int, num_heads: int, num_points: int, value_ratio: float) -> None:
+        super().__init__(dims, num_heads, 3, num_points, value_ratio)
+        self.gamma = nn.Parameter(torch.zeros(dims))
+
+    def forward(
+        self, x: Tensor, x_levels: Sequence[Level], feat: Tensor, feat_levels: Sequence[Level]
+    ) -> Tensor:
+        """Inject the prior (feat) into the ViT's tokens (x); returns (B, N, D)."""
+        return x + self.gamma * super().forward(x, x_levels, feat, feat_levels)
+
+
+class ConvMlp(nn.Module):
+    """Linear layer, 3x3 depth-wise convolution on every level's map, GELU, linear layer.
+
+    Args:
+        dims: Channels D.
+        hidden_dims: Channels between the linear layers.
+    """
+
+    def __init__(self, dims: int, hidden_dims: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dims, hidden_dims)
+        self.dwconv = nn.Conv2d(hidden_dims, hidden_dims, 3, padding=1, groups=hidden_dims)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dims, dims)
+        for linear in (self.fc1, self.fc2):
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+        init_convolution(self.dwconv)
+
+    def forward(self, x: Tensor, levels: Sequence[Level]) -> Tensor:
+        """Map (B, N, D), the levels one after the other, to (B, N, D)."""
+        maps = unflatten_tokens(self.fc1(x), levels)
+        return self.fc2(self.act(flatten_maps([self.dwconv(m) for m in maps])))
+
+
+class Extractor(DeformableCrossAttention):
+    """The prior reads the ViT: ``c + attention(norm(c), norm(x))``, then ``c + mlp(norm(c))``.
+
+    Equations 2 and 3 of the paper; drop path on the MLP alone, as in its code.
+
+    Args:
+        dims: Channels D.
+        num_heads: Heads of the deformable attention.
+        num_points: Points a head samples.
+        value_ratio: Channels of the values over D.
+        mlp_ratio: Hidden channels of the :class:`ConvMlp` over D.
+        drop_path_rate: Rate of stochastic depth.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        num_heads: int,
+        num_points: int,
+        value_ratio: float,
+        mlp_ratio: float,
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__(dims, num_heads, 1, num_points, value_ratio)
+        self.mlp_norm = build_layer_norm(dims)
+        self.mlp = ConvMlp(dims, int(dims * mlp_ratio))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(
+        self, x: Tensor, x_levels: Sequence[Level], feat: Tensor, feat_levels: Sequence[Level]
+    ) -> Tensor:
+        """Let the prior (x) read the ViT's tokens (feat); returns (B, N, D)."""
+        x = x + super().forward(x, x_levels, feat, feat_levels)
+        return x + self.drop_path(self.mlp(self.mlp_norm(x), x_levels))
+
+
+class Interaction(nn.Module):
+    """What stands before and after a run of blocks: an injector, and one or more extractors.
+
+    Args:
+        injector: The injector.
+        extractors: The extractors, run in this order.
+    """
+
+    def __init__(self, injector: Injector, extractors: Sequence[Extractor]) -> None:
+        super().__init__()
+        self.injector = injector
+        self.extractors = nn.ModuleList(extractors)
+
+
+def _in_float32(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    return output.float()

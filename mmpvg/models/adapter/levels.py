@@ -1,0 +1,71 @@
+"""A pyramid of maps as one row of tokens, and where its tokens lie in each other's maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..layers.windows import Grid
+
+
+class Level(NamedTuple):
+    """A map of a pyramid.
+
+    Attributes:
+        grid: (h, w), in cells.
+        stride: Side of a cell, in pixels.
+    """
+
+    grid: Grid
+    stride: int
+
+    @property
+    def size(self) -> int:
+        """Number of cells."""
+        return self.grid[0] * self.grid[1]
+
+
+def flatten_maps(maps: Sequence[Tensor]) -> Tensor:
+    """(B, D, h, w) of every level -> (B, N, D), level by level, row by row."""
+    return torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
+
+
+def unflatten_tokens(tokens: Tensor, levels: Sequence[Level]) -> list[Tensor]:
+    """Undo :func:`flatten_maps`."""
+    parts = tokens.split([level.size for level in levels], dim=1)
+    return [part.transpose(1, 2).unflatten(2, level.grid) for part, level in zip(parts, levels)]
+
+
+def reference_points(queries: Sequence[Level], keys: Sequence[Level], device=None) -> Tensor:
+    """Where each query cell's centre lies in every key map.
+
+    In pixels first, so that the levels agree where an image is no multiple of every stride and
+    their maps reach over its edge by different amounts. ViT-Adapter takes such sizes not at all.
+
+    Args:
+        queries: Levels whose cells ask.
+        keys: Levels whose maps are sampled.
+        device: Where the points shall be.
+
+    Returns:
+        (1, N, keys, 2): x and y over the width and height of each key map, in [0, 1] inside it.
+    """
+    centres = torch.cat([_centres(level, device) for level in queries])
+    extents = torch.tensor(
+        [(key.grid[1] * key.stride, key.grid[0] * key.stride) for key in keys],
+        dtype=torch.float32,
+        device=device,
+    )
+    return (centres[:, None] / extents)[None]
+
+
+def _centres(level: Level, device) -> Tensor:
+    """(cells, 2): x and y of the centres of a map's cells, in pixels."""
+    rows, columns = (
+        (torch.arange(side, dtype=torch.float32, device=device) + 0.5) * level.stride
+        for side in level.grid
+    )
+    return torch.cartesian_prod(rows, columns).flip(1)
