@@ -40,12 +40,23 @@ def backbone_arguments(
         extra += ['register_tokens'] * (0 if registers is None else registers.shape[1])
         rows = tensors['pos_embed']
         _, table = split_rows(rows, tuple(extra), grid or source.grid, None, source.label)
-    if table is None:
+    relative = any('.attn.rel_pos.mlp.' in name for name in tensors)
+    if table is None and not relative:
         raise ValueError(f'{source.label} has no learnt position embedding, whose size would tell')
-    height, width = (side * patch_size for side in table.shape[1:3])
-    arguments['img_size'] = height if height == width else (height, width)
+    if table is not None:
+        height, width = (side * patch_size for side in table.shape[1:3])
+        arguments['img_size'] = height if height == width else (height, width)
+    if relative:
+        arguments['relative_position'] = 'mlp'
     arguments['in_channels'] = tensors['patch_embed.proj.weight'].shape[1]
-    arguments['pe_delivery'] = _delivery(source)
+    arguments['pe_delivery'] = _delivery(source) if table is not None else 'none'
+    if table is None:
+        arguments['pe_type'] = None
+    if 'blocks.0.attn.qkv.bias' not in tensors:
+        arguments['qkv_bias'] = False
+    if 'blocks.0.attn.bias.a' in tensors:
+        heads = tensors['blocks.0.attn.bias.a'].shape[0]
+        arguments['gaussian_bias'] = 'block' if heads == 1 else 'head'
     arguments['with_cls_token'] = 'cls_token' in tensors
     arguments['num_registers'] = sum(
         tensors[name].shape[1] for name in ('dist_token', 'register_tokens') if name in tensors

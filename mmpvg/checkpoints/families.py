@@ -47,6 +47,9 @@ _TIMM_RENAMES = {
         r'blocks.\1.\2.\3'
     ),
     r'blocks\.(\d+)\.(ls1|ls2)\.gamma': r'blocks.\1.\2.gamma',
+    r'blocks\.(\d+)\.attn\.rel_pos\.mlp\.(fc1|fc2)' + _WB: r'blocks.\1.attn.rel_pos.mlp.\2.\3',
+    r'blocks\.(\d+)\.attn\.rel_pos_h': r'blocks.\1.attn.rel_pos.rows',
+    r'blocks\.(\d+)\.attn\.rel_pos_w': r'blocks.\1.attn.rel_pos.columns',
     r'norm' + _WB: r'norm.\1',
 }
 _TIMM_IGNORED = {
@@ -62,6 +65,7 @@ MMPVG = Family(
         **_TIMM_RENAMES,
         r'(position_embedding\.(table|cls_row)|pe_delivery\..*)': r'\1',
         r'blocks\.(\d+)\.attn\.bias\.(a|sigma)': r'blocks.\1.attn.bias.\2',
+        r'blocks\.(\d+)\.attn\.rel_pos\.(rows|columns)': r'blocks.\1.attn.rel_pos.\2',
         r'((spatial_prior|interactions|up|output_norms)\..*|level_embed)': r'\1',
     },
     {r'(head|pool)\..*': _HEAD},
@@ -140,7 +144,6 @@ FAMILIES = (MMPVG, LAPE, MAE, DEIT_III, DINOV2, TIMM, MMPRETRAIN, MMSEG)
 # What files that do not fit look like: a pattern of a name that tells, and what it tells.
 _OTHERS = (
     (r'.*(relative_position_bias_table|\.q_bias)', 'BEiT, EVA or Swin'),
-    (r'.*\.rel_pos_[hw]', 'a ViT with decomposed relative position (ViTDet, SAM)'),
     (r'.*mlp\.w(12|3)\..*', 'a ViT with SwiGLU (DINOv2 giant)'),
     (r'.*(q_norm|k_norm)\..*', 'a ViT that normalizes queries and keys'),
     (r'.*(norm_pre|pre_norm|ln_pre|visual\.conv1)\..*', 'a CLIP ViT (norm before the blocks)'),

@@ -174,9 +174,9 @@ class _Fitting:
     def _split(self, pos_embed: Tensor, extra: tuple[str, ...]) -> tuple[dict, Tensor]:
         if pos_embed.ndim == 4:  # (1, h, w, D), as SAM's and ours: the grid is the shape
             return {}, pos_embed
-        return split_rows(
-            pos_embed, extra, self.grid, self.backbone.position_embedding.grid, self.source.label
-        )
+        ours = self.backbone.position_embedding
+        native = None if ours is None else ours.grid
+        return split_rows(pos_embed, extra, self.grid, native, self.source.label)
 
     def _check_registers(self) -> None:
         name = 'register_tokens'
@@ -193,11 +193,16 @@ class _Fitting:
         name = _PE + 'table'
         learnable = name in self.target
         if learnable and name not in self.left:
+            relative = any('.attn.rel_pos.' in n for n in self.left)
+            fix = "; set pe_type=None, pe_delivery='none'" if relative else ''
             raise self._fail(
                 'it has no learnt position embedding (rotary ones, as in DINOv3, are not read)'
+                + fix
             )
         if not learnable and name in self.left:
             raise self._fail("it has a learnt position embedding; set pe_type='learnable'")
+        if self.backbone.position_embedding is None:
+            return
         if not learnable:
             self.report.notes.append(
                 'the source has no learnt position embedding: unless it had this very sinusoid, '
@@ -255,13 +260,20 @@ class _Fitting:
             if name != _PE + 'table' and tensor.shape != wanted.shape:
                 raise self._fail(
                     f'{name} has shape {tuple(tensor.shape)}, this backbone needs '
-                    f'{tuple(wanted.shape)}'
+                    f'{tuple(wanted.shape)}{_relative_fix(name, tensor)}'
                 )
             self.done[name] = tensor.to(wanted.dtype)
             if name not in self.report.new:
                 self.report.loaded[name] = tensor.numel()
         if self.left:
-            hint = '; set its gaussian_bias' if any('.attn.bias.' in n for n in self.left) else ''
+            hints = {
+                '.attn.bias.': 'gaussian_bias',
+                '.rel_pos.mlp.': "relative_position='mlp'",
+                '.rel_pos.rows': "relative_position='decomposed'",
+                '.qkv.bias': 'qkv_bias=True',
+            }
+            found = [h for part, h in hints.items() if any(part in n for n in self.left)]
+            hint = f'; set its {" and ".join(found)}' if found else ''
             raise self._fail(f'no place for {", ".join(list(self.left)[:4])}{hint}')
 
     def _start_missing(self) -> None:
@@ -271,6 +283,7 @@ class _Fitting:
             r'cls_token|position_embedding\.cls_row': 'as initialized; the source has none',
             r'register_tokens': 'as initialized; the source has none',
             r'blocks\.\d+\.attn\.bias\.(a|sigma)': 'as initialized; the source has no such bias',
+            r'blocks\.\d+\.attn\.rel_pos\..*': 'as initialized; the source has no such bias',
         }
         missing = []
         for name, value in self.target.items():
@@ -293,6 +306,16 @@ class _Fitting:
                 f'it lacks {len(missing)} parts of a ViT: {", ".join(missing[:4])}'
                 f'{", ..." if missing[4:] else ""}'
             )
+
+
+def _relative_fix(name: str, tensor: Tensor) -> str:
+    if not re.search(r'\.rel_pos\.(rows|columns)$', name):
+        return ''
+    side = (tensor.shape[0] + 1) // 2
+    return (
+        f'; it is for {side} patches along that axis: set window_size, or, in a global block, '
+        'relative_grid, to it'
+    )
 
 
 def _receivers(pe_norms: set[str]) -> str:

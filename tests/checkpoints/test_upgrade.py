@@ -214,7 +214,10 @@ def test_the_arch_that_would_fit_is_named(make_vit, tmp_path):
         (lambda s: s['norm.bias'][3:4].fill_(torch.inf), 'not finite in norm.bias'),
         (lambda s: s.pop('blocks.1.attn.proj.weight'), 'lacks 1 .* blocks.1.attn.proj.weight'),
         (lambda s: s.pop('pos_embed'), 'no learnt position embedding'),
-        (lambda s: s.update({'blocks.0.attn.rel_pos_h': torch.ones(3)}), 'decomposed relative'),
+        (
+            lambda s: s.update({'blocks.0.attn.rel_pos_h': torch.ones(3)}),
+            "set its relative_position='decomposed'",
+        ),
         (lambda s: s.update({'norm_pre.weight': torch.ones(48)}), 'CLIP'),
         (lambda s: s.update({'blocks.0.mlp.fc2.weight': torch.ones(48, 96)}), 'gated'),
         (lambda s: s.update({'blocks.0.surprise': torch.ones(3)}), 'blocks.0.surprise'),

@@ -15,7 +15,6 @@ from mmpvg.registry import MODELS
 from ..layers import (
     Block,
     DeliveredPE,
-    GaussianAttentionBias,
     PatchEmbed,
     PEDelivery,
     PEDeliveryPlan,
@@ -24,6 +23,7 @@ from ..layers import (
 )
 from ..layers.windows import Grid
 from .vit_arch import ViTArch
+from .vit_attention import block_indices, build_attentions, window_sizes
 
 OUT_TYPES = ('featmap', 'cls_token')
 
@@ -51,7 +51,8 @@ class MPVGViT(BaseModule):
             2025), or a dict of the switches of
             :class:`~mmpvg.models.layers.PEDeliveryPlan`, for instance
             ``dict(base='mpvg', hierarchical=False)``.
-        pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``.
+        pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``; None for a network without a
+            PE, with ``pe_delivery='none'``.
         interpolate_mode: Kernel that resizes the PE, without antialiasing or aligned corners.
         with_cls_token: Whether a class token takes part in the attention. Needs global attention
             in every block.
@@ -66,6 +67,15 @@ class MPVGViT(BaseModule):
             block that its heads share, ``head`` for one a head; None for none.
         gaussian_blocks: Which blocks have it: ``all``, or those with a ``window``. Global attention
             without a bias keeps torch's flash kernel and needs no table of all pairs of tokens.
+        gaussian_kernel: ``mask`` adds the Gaussian as a table of all pairs. ``flex`` computes it
+            inside torch's ``flex_attention`` in global blocks on CUDA, which compiles anew for
+            every size of image, and is ``mask`` elsewhere. It needs torch 2.5 or later.
+        relative_position: A relative position in the logits of every block, beside the Gaussian or
+            without it: ``mlp`` as timm's ``vit_relpos_*`` models, ``decomposed`` as ViTDet; None
+            for none.
+        relative_grid: Native grid of the decomposed one in global blocks, in patches: a side or
+            (h, w); by default that of ``img_size``. In windows it is the window.
+        qkv_bias: Whether queries, keys and values have a bias.
         out_indices: Blocks whose output is a feature map, ascending; negative ones count from the
             end.
         out_type: What a tap gives: ``featmap`` for the map of patches, ``cls_token`` for the class
@@ -98,7 +108,7 @@ class MPVGViT(BaseModule):
         patch_size: int = 16,
         in_channels: int = 3,
         pe_delivery: str | Mapping = 'mpvg',
-        pe_type: str = 'learnable',
+        pe_type: str | None = 'learnable',
         interpolate_mode: str = 'bicubic',
         with_cls_token: bool = False,
         num_registers: int = 0,
@@ -107,6 +117,10 @@ class MPVGViT(BaseModule):
         global_blocks: Sequence[int] | None = None,
         gaussian_bias: str | None = None,
         gaussian_blocks: str = 'all',
+        gaussian_kernel: str = 'mask',
+        relative_position: str | None = None,
+        relative_grid: int | Sequence[int] | None = None,
+        qkv_bias: bool = True,
         out_indices: int | Sequence[int] = (-1,),
         out_type: str = 'featmap',
         final_norm: bool = True,
@@ -120,9 +134,9 @@ class MPVGViT(BaseModule):
         dims, depth = self.arch.embed_dims, self.arch.num_layers
         self.embed_dims = dims
         self.with_cp = with_cp
-        self.out_indices = _block_indices(out_indices, depth, 'out_indices')
+        self.out_indices = block_indices(out_indices, depth, 'out_indices')
         num_blocks = self.out_indices[-1] + 1
-        windows = _window_sizes(window_size, global_blocks, depth)
+        windows = window_sizes(window_size, global_blocks, depth)
         if num_registers < 0:
             raise ValueError(f'num_registers must be 0 or more, got {num_registers}')
         if (with_cls_token or num_registers) and any(windows):
@@ -131,7 +145,6 @@ class MPVGViT(BaseModule):
                 'attention in every block, since such a token lies in no window; set window_size=0 '
                 f'(got {window_size}), or with_cls_token=False and num_registers=0'
             )
-        biases = _gaussian_biases(gaussian_bias, gaussian_blocks, windows, self.arch.num_heads)
         if out_type not in OUT_TYPES:
             raise ValueError(f'unknown out_type {out_type!r}; choose one of {", ".join(OUT_TYPES)}')
         if out_type == 'cls_token' and not with_cls_token:
@@ -139,30 +152,46 @@ class MPVGViT(BaseModule):
         self.out_type = out_type
 
         self.patch_embed = PatchEmbed(patch_size, in_channels, dims)
+        native_grid = _native_grid(img_size, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
         self.register_tokens = (
             nn.Parameter(torch.zeros(1, num_registers, dims)) if num_registers else None
         )
-        self.position_embedding = PositionEmbedding(
-            _native_grid(img_size, patch_size), dims, pe_type, with_cls_token, interpolate_mode
+        self.position_embedding = (
+            None
+            if pe_type is None
+            else PositionEmbedding(native_grid, dims, pe_type, with_cls_token, interpolate_mode)
+        )
+        attentions = build_attentions(
+            self.arch,
+            windows[:num_blocks],
+            native_grid if relative_grid is None else relative_grid,
+            gaussian_bias=gaussian_bias,
+            gaussian_blocks=gaussian_blocks,
+            gaussian_kernel=gaussian_kernel,
+            relative_position=relative_position,
+            qkv_bias=qkv_bias,
+            fused=fused_attention,
         )
         self.blocks = nn.ModuleList(
             Block(
                 dims,
-                self.arch.num_heads,
+                attention,
                 self.arch.mlp_ratio,
-                windows[block],
                 drop_path_rate * block / max(depth - 1, 1),
-                fused_attention,
                 layer_scale,
-                biases[block],
             )
-            for block in range(num_blocks)
+            for block, attention in enumerate(attentions)
         )
         self.norm = build_layer_norm(dims) if final_norm and num_blocks == depth else None
         self.pe_delivery = PEDelivery(
             PEDeliveryPlan.parse(pe_delivery), depth, dims, num_blocks, self.takes_last_pe()
         )
+        if pe_type is None and self.pe_delivery.delivers:
+            raise ValueError(
+                f'pe_type=None makes no position embedding that pe_delivery={pe_delivery!r} could '
+                "deliver; set pe_delivery='none', or a pe_type"
+            )
         if pe_type == 'learnable' and not self.pe_delivery.delivers:
             raise ValueError(
                 f'pe_delivery={pe_delivery!r} delivers the position embedding nowhere in these '
@@ -212,7 +241,7 @@ class MPVGViT(BaseModule):
         x, grid = self.patch_embed(x)
         # Under autocast the convolution is half precision. The residual stream is not, with every
         # delivery: adding the PE would lift it, but LaPE adds none.
-        x = self._with_extra_tokens(x.to(self.position_embedding.table.dtype))
+        x = self._with_extra_tokens(x.to(self.patch_embed.proj.weight.dtype))
         delivered = self._deliver(grid)
         return x if delivered.input is None else x + delivered.input, grid, delivered
 
@@ -234,6 +263,8 @@ class MPVGViT(BaseModule):
 
     def _deliver(self, grid: Grid) -> DeliveredPE:
         """Everything about the PE of one forward pass, in rows of tokens."""
+        if self.position_embedding is None:
+            return DeliveredPE(None, [None] * len(self.blocks), None)
         delivered = self.pe_delivery(self.position_embedding(grid))
         if self.register_tokens is None:
             return delivered
@@ -307,59 +338,8 @@ def _native_grid(img_size: int | Sequence[int], patch_size: int) -> tuple[int, i
     return -(-sides[0] // patch_size), -(-sides[1] // patch_size)
 
 
-def _block_indices(indices: int | Sequence[int], depth: int, what: str) -> list[int]:
-    """Normalize block indices: non-negative, ascending, each once."""
-    given = [indices] if isinstance(indices, int) else list(indices)
-    outside = [index for index in given if not -depth <= index < depth]
-    if outside or not given:
-        raise ValueError(
-            f'{what}={given} must name blocks of this network; it has {depth}, '
-            f'so use {-depth} to {depth - 1}'
-        )
-    blocks = [index % depth for index in given]
-    if blocks != sorted(set(blocks)):
-        raise ValueError(f'{what}={given} must be ascending and name each block once')
-    return blocks
-
-
-def _window_sizes(window_size: int, global_blocks: Sequence[int] | None, depth: int) -> list[int]:
-    """Window size of every block, 0 for global attention."""
-    if not window_size:
-        if global_blocks is not None:
-            raise ValueError(
-                f'global_blocks={list(global_blocks)} has no effect with window_size=0, where '
-                'every block is global; set window_size, or leave global_blocks out'
-            )
-        return [0] * depth
-    if global_blocks is None:
-        global_blocks = sorted({max(quarter * depth // 4 - 1, 0) for quarter in (1, 2, 3, 4)})
-    elif len(global_blocks):
-        global_blocks = _block_indices(global_blocks, depth, 'global_blocks')
-    return [0 if block in global_blocks else window_size for block in range(depth)]
-
-
-def _gaussian_biases(
-    kind: str | None, blocks: str, windows: list[int], num_heads: int
-) -> list[GaussianAttentionBias | None]:
-    """Gaussian attention bias of every block, or None."""
-    if kind not in (None, 'block', 'head'):
-        raise ValueError(f"gaussian_bias must be 'block', 'head' or None, got {kind!r}")
-    if blocks not in ('all', 'window'):
-        raise ValueError(f"gaussian_blocks must be 'all' or 'window', got {blocks!r}")
-    if kind and blocks == 'window' and not any(windows):
-        raise ValueError(
-            "gaussian_blocks='window' gives no block a bias, as every block is global; set "
-            "window_size, or gaussian_blocks='all'"
-        )
-    return [
-        GaussianAttentionBias(num_heads if kind == 'head' else 1)
-        if kind and (blocks == 'all' or window)
-        else None
-        for window in windows
-    ]
-
-
 def _init_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -4,6 +4,7 @@ from .attention import Attention, scaled_dot_product
 from .attention_bias import GaussianAttentionBias
 from .block import Block, Mlp
 from .drop_path import DropPath
+from .flex import gaussian_flex_attention, has_flex_attention
 from .layer_scale import LayerScale
 from .norm import LAYER_NORM_EPS, LayerNorm2d, build_layer_norm
 from .patch_embed import PatchEmbed
@@ -16,15 +17,22 @@ from .position_embedding import (
     sinusoid_1d,
     sinusoid_2d,
 )
+from .relative_position import (
+    RELATIVE_POSITIONS,
+    DecomposedRelativePosition,
+    RelativePositionMlp,
+)
 from .windows import Region, merge, partition, window_regions
 
 __all__ = [
     'LAYER_NORM_EPS',
     'PE_DELIVERIES',
     'PE_TYPES',
+    'RELATIVE_POSITIONS',
     'Attention',
     'AveragePooling',
     'Block',
+    'DecomposedRelativePosition',
     'DeliveredPE',
     'DropPath',
     'GaussianAttentionBias',
@@ -37,7 +45,10 @@ __all__ = [
     'PatchEmbed',
     'PositionEmbedding',
     'Region',
+    'RelativePositionMlp',
     'build_layer_norm',
+    'gaussian_flex_attention',
+    'has_flex_attention',
     'merge',
     'partition',
     'resize_position_embedding',

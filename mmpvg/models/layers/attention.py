@@ -7,21 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention_bias import GaussianAttentionBias
+from .flex import gaussian_flex_attention
+from .relative_position import DecomposedRelativePosition, RelativePositionMlp
 from .windows import Grid, merge, partition, window_regions
 
 
 def scaled_dot_product(
-    q: Tensor, k: Tensor, v: Tensor, fused: bool = True, bias: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    fused: bool = True,
+    bias: Tensor | None = None,
+    scale: float | None = None,
 ) -> Tensor:
-    """Softmax attention, ``softmax(q k^T / sqrt(d) + bias) v``.
+    """Softmax attention, ``softmax(scale * q k^T + bias) v``.
 
     Args:
         q: Queries of shape (B, heads, N, d); ``k`` and ``v`` likewise.
         k: Keys.
         v: Values.
         fused: Whether torch's fused kernel runs, or the equation spelt out (its test oracle).
-        bias: Added to the scaled logits, of shape (heads or 1, N, N), or None. Without one, torch
-            may take its flash kernel.
+        bias: Added to the scaled logits, of shape ([B,] heads or 1, N, N), or None. Without one,
+            torch may take its flash kernel.
+        scale: By default ``1 / sqrt(d)``.
 
     Returns:
         (B, heads, N, d).
@@ -30,8 +38,8 @@ def scaled_dot_product(
         bias = bias.to(q.dtype)
     if fused:
         mask = None if bias is None else bias.expand(*q.shape[:2], -1, -1)
-        return F.scaled_dot_product_attention(q, k, v, mask)
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        return F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+    logits = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
     return logits.softmax(dim=-1) @ v
@@ -45,7 +53,11 @@ class Attention(nn.Module):
         num_heads: Number of heads; must divide ``dims``.
         window_size: Side of the windows attention stays in, in patches; 0 for global attention.
         fused: See :func:`scaled_dot_product`.
-        bias: What is added to the logits, or None. In windows it is the window's own bias.
+        bias: The Gaussian bias added to the logits, or None. In windows it is the window's own.
+        rel_pos: Relative position added to the logits, or None; likewise.
+        qkv_bias: Whether queries, keys and values have a bias.
+        flex: Whether global attention with the Gaussian bias runs torch's ``flex_attention`` on
+            CUDA, which keeps no table of all pairs.
 
     Raises:
         ValueError: If ``dims`` is not divisible by ``num_heads``, or ``window_size`` is negative.
@@ -58,6 +70,9 @@ class Attention(nn.Module):
         window_size: int = 0,
         fused: bool = True,
         bias: GaussianAttentionBias | None = None,
+        rel_pos: RelativePositionMlp | DecomposedRelativePosition | None = None,
+        qkv_bias: bool = True,
+        flex: bool = False,
     ) -> None:
         super().__init__()
         if dims % num_heads:
@@ -70,9 +85,11 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.window_size = window_size
         self.fused = fused
-        self.qkv = nn.Linear(dims, 3 * dims)
+        self.flex = flex
+        self.qkv = nn.Linear(dims, 3 * dims, bias=qkv_bias)
         self.proj = nn.Linear(dims, dims)
         self.bias = bias
+        self.rel_pos = rel_pos
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Attend.
@@ -93,9 +110,24 @@ class Attention(nn.Module):
     def _attend(self, qkv: Tensor, grid: Grid) -> Tensor:
         """(B, N, 3D) -> (B, N, D), every token seeing all N: those of a grid or of a window."""
         q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        num_extra = qkv.shape[1] - grid[0] * grid[1]
-        bias = None if self.bias is None else self.bias(grid, num_extra)
-        return scaled_dot_product(q, k, v, self.fused, bias).transpose(1, 2).flatten(2)
+        if self.flex and q.is_cuda and not self.window_size:
+            out = gaussian_flex_attention(q, k, v, self.bias, grid)
+        elif self.fused and isinstance(self.rel_pos, DecomposedRelativePosition):
+            q, k = self.rel_pos.augment(q, k, grid)
+            out = scaled_dot_product(q, k, v, True, self._pair_bias(q, grid, False), scale=1.0)
+        else:
+            out = scaled_dot_product(q, k, v, self.fused, self._pair_bias(q, grid))
+        return out.transpose(1, 2).flatten(2)
+
+    def _pair_bias(self, q: Tensor, grid: Grid, decomposed: bool = True) -> Tensor | None:
+        """What is added to the logits as a table of pairs, ([B,] heads or 1, N, N), or None."""
+        num_extra = q.shape[2] - grid[0] * grid[1]
+        terms = [] if self.bias is None else [self.bias(grid, num_extra)]
+        if isinstance(self.rel_pos, RelativePositionMlp):
+            terms.append(self.rel_pos(grid, num_extra))
+        elif self.rel_pos is not None and decomposed:
+            terms.append(self.rel_pos(q, grid))
+        return sum(terms[1:], start=terms[0]) if terms else None
 
     def _windowed(self, qkv: Tensor, grid: Grid) -> Tensor:
         """(B, h*w, 3D) -> (B, h*w, D), every token seeing its window."""

@@ -40,10 +40,21 @@ class GaussianAttentionBias(nn.Module):
             (heads, num_extra + h*w, num_extra + h*w), in float32.
         """
         with torch.autocast(self.a.device.type, enabled=False):
-            rows, columns = (self._along(side) for side in grid)
-            bias = torch.einsum('n,nij,nkl->nikjl', self.a.float().square(), rows, columns)
+            bias = torch.einsum('nij,nkl->nikjl', *self.axes(grid))
         bias = bias.flatten(3).flatten(1, 2)
         return F.pad(bias, (num_extra, 0, num_extra, 0)) if num_extra else bias
+
+    def axes(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Give the two factors of the bias: along the rows, with the amplitude, and the columns.
+
+        Args:
+            grid: (h, w), in patches.
+
+        Returns:
+            (heads, h, h) and (heads, w, w), in float32.
+        """
+        rows, columns = (self._along(side) for side in grid)
+        return self.a.float().square()[:, None, None] * rows, columns
 
     def _along(self, side: int) -> Tensor:
         """(heads, side, side): the Gaussian of the offset along one axis."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .attention import Attention
-from .attention_bias import GaussianAttentionBias
 from .drop_path import DropPath
 from .layer_scale import LayerScale
 from .norm import build_layer_norm
@@ -36,29 +35,23 @@ class Block(nn.Module):
 
     Args:
         dims: Channels D.
-        num_heads: Attention heads.
+        attention: The attention.
         mlp_ratio: Hidden channels of the MLP over D.
-        window_size: Side of the attention windows, in patches; 0 for global attention.
         drop_path_rate: Rate of stochastic depth on both branches.
-        fused: Whether attention runs torch's fused kernel.
         layer_scale: What the :class:`LayerScale` of both branches starts from; None for none.
-        bias: What is added to the attention logits, or None.
     """
 
     def __init__(
         self,
         dims: int,
-        num_heads: int,
+        attention: Attention,
         mlp_ratio: float = 4.0,
-        window_size: int = 0,
         drop_path_rate: float = 0.0,
-        fused: bool = True,
         layer_scale: float | None = None,
-        bias: GaussianAttentionBias | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = build_layer_norm(dims)
-        self.attn = Attention(dims, num_heads, window_size, fused, bias)
+        self.attn = attention
         self.norm2 = build_layer_norm(dims)
         self.mlp = Mlp(dims, int(dims * mlp_ratio))
         scaled = layer_scale is not None

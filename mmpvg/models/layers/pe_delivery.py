@@ -102,6 +102,8 @@ PE_DELIVERIES = {
     'pvg': PEDeliveryPlan(first_block=1),
     # MPVG: as PVG, and the raw table to the last norm.
     'mpvg': PEDeliveryPlan(first_block=1, last_norm='pos'),
+    # No PE at all, for networks that have relative positions alone.
+    'none': PEDeliveryPlan(at_input=False),
 }
 
 

@@ -113,6 +113,62 @@ def test_registers_and_layer_scale_are_timms(size):
         assert torch.allclose(tokens, expected[:, 4:], atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(('name', 'arch'), [('small', 'deit-small'), ('base', 'deit-base')])
+@pytest.mark.parametrize('size', [(224, 224), (144, 272)])
+def test_relative_position_alone_is_timms_vit_relpos(name, arch, size):
+    torch.manual_seed(0)
+    oracle = timm.create_model(f'vit_relpos_{name}_patch16_224', img_size=size, num_classes=0)
+    for parameter in oracle.parameters():
+        torch.nn.init.normal_(parameter, std=0.04)
+    vit = MPVGViT(
+        arch,
+        pe_type=None,
+        pe_delivery='none',
+        relative_position='mlp',
+        qkv_bias=False,
+        layer_scale=1e-6,
+        final_norm=False,
+    ).eval()
+    state = {n: v for n, v in oracle.eval().state_dict().items() if not n.startswith('fc_norm')}
+    vit.load_state_dict(state)
+    image = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        expected = oracle.forward_features(image)
+        (ours,) = vit(image)
+    assert torch.allclose(ours.flatten(2).transpose(1, 2), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize('relative', ['mlp', 'decomposed'])
+@pytest.mark.parametrize('gaussian', [None, 'block', 'head'])
+@pytest.mark.parametrize('delivery', ['default', 'mpvg'])
+def test_relative_position_and_gaussian_stand_beside_the_pe(relative, gaussian, delivery):
+    vit = randomized(
+        arch=TINY,
+        pe_delivery=delivery,
+        relative_position=relative,
+        gaussian_bias=gaussian,
+        window_size=3,
+        img_size=128,
+    )
+    for block in vit.blocks if gaussian else ():
+        # Not so narrow that the gradient of the width vanishes.
+        torch.nn.init.constant_(block.attn.bias.sigma, 2.0)
+    image = torch.randn(1, 3, 144, 272)
+    outputs = []
+    for fused in (True, False):
+        for block in vit.blocks:
+            block.attn.fused = fused
+        vit.zero_grad()
+        (out,) = vit(image)
+        out.square().sum().backward()
+        outputs.append(out.detach())
+        assert all(p.grad is not None and p.grad.any() for p in vit.parameters())
+    assert torch.allclose(*outputs, atol=1e-3, rtol=1e-3)
+    assert vit.get_layer_depth('blocks.2.attn.qkv.weight')[0] == 3
+    names = [name for name, _ in vit.named_parameters() if '.rel_pos.' in name]
+    assert {vit.get_layer_depth(name)[0] for name in names} == {1, 2, 3, 4}
+
+
 @pytest.mark.parametrize('delivery', ['lape', 'mpvg'])
 def test_registers_receive_no_position_embedding(delivery):
     vit = randomized(arch=TINY, pe_delivery=delivery, num_registers=2, with_cls_token=True)
@@ -430,6 +486,16 @@ def test_layer_depths():
         (dict(img_size=(224, 224, 3)), r'\(224, 224, 3\)'),
         (dict(patch_size=0), 'got 0'),
         (dict(drop_path_rate=1.0), '1.0'),
+        (dict(pe_type=None), "set pe_delivery='none'"),
+        (dict(pe_delivery='none'), 'a learnable one would get no gradient'),
+        (dict(relative_position='swin'), "unknown relative_position 'swin'"),
+        (dict(relative_grid=(1, 2, 3)), r'relative_grid must be .* got \(1, 2, 3\)'),
+        (dict(gaussian_kernel='flash'), "got 'flash'"),
+        (dict(gaussian_kernel='flex'), 'set gaussian_bias'),
+        (
+            dict(gaussian_kernel='flex', gaussian_bias='head', relative_position='mlp'),
+            "got 'mlp'",
+        ),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -1,0 +1,148 @@
+"""Relative position in the attention logits: timm's MLP of offsets, and ViTDet's decomposed one."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .windows import Grid
+
+RELATIVE_POSITIONS = ('mlp', 'decomposed')
+
+
+class RelativePositionMlp(nn.Module):
+    """A bias that a small MLP computes from the offset between two tokens.
+
+    That of timm's ``vit_relpos_*`` models, after Swin V2: the offset (query minus key, in patches)
+    enters as ``sign(d) * log(1 + |d|)`` along each axis. So it is defined at any grid, and inside a
+    window it is the window's own offsets.
+
+    Args:
+        num_heads: Attention heads.
+        hidden_dims: Channels between the two linear layers; 128 in timm's models.
+    """
+
+    def __init__(self, num_heads: int, hidden_dims: int = 128) -> None:
+        super().__init__()
+        # Named as timm's.
+        self.mlp = nn.Sequential()
+        self.mlp.add_module('fc1', nn.Linear(2, hidden_dims))
+        self.mlp.add_module('act', nn.ReLU())
+        self.mlp.add_module('fc2', nn.Linear(hidden_dims, num_heads))
+
+    def forward(self, grid: Grid, num_extra: int = 0) -> Tensor:
+        """Give the bias of a grid, or of a window.
+
+        Args:
+            grid: (h, w), in patches.
+            num_extra: Tokens before the patches, such as a class token. Their rows and columns are
+                zero, as in timm.
+
+        Returns:
+            (heads, num_extra + h*w, num_extra + h*w), in float32.
+        """
+        h, w = grid
+        with torch.autocast(self.mlp.fc1.weight.device.type, enabled=False):
+            table = self.mlp(self._log_offsets(grid)).permute(2, 0, 1)  # (heads, 2h - 1, 2w - 1)
+            # Of query i and key j the offset is i - j, at place i - j + h - 1: windows of the
+            # mirrored table, the first for the last query. A view, so no index of all pairs.
+            pairs = table.flip(1, 2).unfold(1, h, 1).unfold(2, w, 1).flip(1, 2)
+        bias = pairs.flatten(3).flatten(1, 2)
+        return F.pad(bias, (num_extra, 0, num_extra, 0)) if num_extra else bias
+
+    def _log_offsets(self, grid: Grid) -> Tensor:
+        """(2h - 1, 2w - 1, 2)."""
+        device = self.mlp.fc1.weight.device
+        along = (torch.arange(1 - side, side, device=device, dtype=torch.float32) for side in grid)
+        offsets = torch.stack(torch.meshgrid(*along, indexing='ij'), dim=2)
+        return offsets.sign() * offsets.abs().log1p()
+
+
+class DecomposedRelativePosition(nn.Module):
+    """``q_i . R_h[dh] + q_i . R_w[dw]``: ViTDet's relative position (ECCV 2022, after MViTv2).
+
+    With global attention the tables are resized linearly from their native grid to the image's. In
+    windows they are not: an offset is an offset, and a window at the edge sees a part of them.
+
+    Args:
+        grid: Native (h, w), in patches: that of the image, or the window's.
+        head_dims: Channels d of a head.
+        resize: Whether the tables are resized to the grid of the image.
+    """
+
+    def __init__(self, grid: Grid, head_dims: int, resize: bool = True) -> None:
+        super().__init__()
+        self.resize = resize
+        # As ViTDet: nothing at first.
+        self.rows = nn.Parameter(torch.zeros(2 * grid[0] - 1, head_dims))
+        self.columns = nn.Parameter(torch.zeros(2 * grid[1] - 1, head_dims))
+
+    def forward(self, q: Tensor, grid: Grid) -> Tensor:
+        """Give the term as a table of all pairs.
+
+        Args:
+            q: Queries of shape (B, heads, num_extra + h*w, d), not scaled.
+            grid: (h, w), in patches.
+
+        Returns:
+            (B, heads, N, N); zero for tokens before the patches.
+        """
+        along_rows, along_columns = self._terms(q, grid)
+        num_extra = q.shape[2] - grid[0] * grid[1]
+        term = (along_rows[..., :, None] + along_columns[..., None, :]).flatten(3)
+        return F.pad(term, (num_extra, 0, num_extra, 0))
+
+    def augment(self, q: Tensor, k: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Give queries and keys whose plain product is ``q k^T / sqrt(d)`` with the term in it.
+
+        A key carries its row and its column as one-hot vectors, a query its products with every row
+        and column: d + h + w channels instead of a table of all pairs.
+
+        Args:
+            q: Queries of shape (B, heads, num_extra + h*w, d), not scaled.
+            k: Keys, likewise.
+            grid: (h, w), in patches.
+
+        Returns:
+            Queries and keys of shape (B, heads, N, d + h + w).
+        """
+        (h, w), num_extra = grid, q.shape[2] - grid[0] * grid[1]
+        terms = torch.cat(self._terms(q, grid), dim=-1)
+        at_row = torch.eye(h, dtype=k.dtype, device=k.device).repeat_interleave(w, dim=0)
+        at_column = torch.eye(w, dtype=k.dtype, device=k.device).repeat(h, 1)
+        places = torch.cat([at_row, at_column], dim=1)
+        terms, places = (F.pad(x, (0, 0, num_extra, 0)) for x in (terms, places))
+        return (
+            torch.cat([q * q.shape[-1] ** -0.5, terms.to(q.dtype)], dim=-1),
+            torch.cat([k, places.expand(*k.shape[:2], -1, -1)], dim=-1),
+        )
+
+    def _terms(self, q: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Products with every row and every column: (B, heads, h*w, h) and (B, heads, h*w, w)."""
+        patches = q[:, :, -grid[0] * grid[1] :].unflatten(2, grid)
+        rows, columns = (
+            self._pairs(table, side) for table, side in zip((self.rows, self.columns), grid)
+        )
+        return (
+            torch.einsum('bnyxd,yjd->bnyxj', patches, rows).flatten(2, 3),
+            torch.einsum('bnyxd,xjd->bnyxj', patches, columns).flatten(2, 3),
+        )
+
+    def _pairs(self, table: Tensor, side: int) -> Tensor:
+        """(2L - 1, d) -> (side, side, d): the vector of every query and key place on an axis."""
+        native = (table.shape[0] + 1) // 2
+        if native != side and self.resize:
+            resized = F.interpolate(
+                table.float().T[None], size=2 * side - 1, mode='linear', align_corners=False
+            )
+            table, native = resized[0].T.to(table.dtype), side
+        elif native < side:
+            raise ValueError(f'a window of {side} patches is larger than the {native} of the table')
+        place = torch.arange(side, device=table.device)
+        return table[place[:, None] - place[None, :] + native - 1]
+
+    def extra_repr(self) -> str:
+        """Show the native grid."""
+        h, w = ((table.shape[0] + 1) // 2 for table in (self.rows, self.columns))
+        return f'grid=({h}, {w}), resize={self.resize}'

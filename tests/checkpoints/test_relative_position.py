@@ -1,0 +1,72 @@
+"""Weights with a relative position: timm's vit_relpos models, and ViTDet's."""
+
+import pytest
+import timm
+import torch
+
+from mmpvg.checkpoints import PretrainedViT, backbone_arguments, read_weights, recognise
+from mmpvg.models import MPVGViT
+
+
+@pytest.fixture
+def relpos(tmp_path):
+    """A small vit_relpos with random weights, and its file."""
+    torch.manual_seed(0)
+    model = timm.models.vision_transformer_relpos.VisionTransformerRelPos(
+        img_size=64, embed_dim=192, depth=3, num_heads=3, qkv_bias=False, fc_norm=True
+    ).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    file = tmp_path / 'relpos.pth'
+    torch.save(model.state_dict(), file)
+    return model, str(file)
+
+
+@pytest.mark.parametrize('size', [(64, 64), (48, 112)])
+@pytest.mark.parametrize('qkv_bias', [False, True])
+def test_timms_relative_vit_loads_whole(relpos, size, qkv_bias):
+    model, file = relpos
+    arguments = backbone_arguments(recognise(read_weights(file), file))
+    assert arguments['relative_position'] == 'mlp' and not arguments['qkv_bias']
+    vit = MPVGViT(**{**arguments, 'qkv_bias': qkv_bias}, final_norm=False).eval()
+    report = PretrainedViT(file)(vit)
+    assert set(report.ignored) == {'fc_norm.weight', 'fc_norm.bias', 'head.weight', 'head.bias'}
+    assert len(report.new) == (3 if qkv_bias else 0)
+    model.set_input_size(size)
+    image = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        expected = model.forward_features(image)
+        (ours,) = vit(image)
+    assert torch.allclose(ours.flatten(2).transpose(1, 2), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_backbone_without_it_refuses_and_tells_what_to_set(relpos):
+    _, file = relpos
+    arch = dict(embed_dims=192, num_layers=3, num_heads=3)
+    with pytest.raises(ValueError, match="set pe_type=None, pe_delivery='none'"):
+        PretrainedViT(file)(MPVGViT(arch, img_size=64))
+    vit = MPVGViT(arch, img_size=64, pe_type=None, pe_delivery='none', layer_scale=1.0)
+    with pytest.raises(ValueError, match="no place for .*; set its relative_position='mlp'"):
+        PretrainedViT(file)(vit)
+
+
+def test_vitdets_tables_load_and_their_size_is_checked(make_timm, tmp_path):
+    arch = dict(embed_dims=48, num_layers=3, num_heads=3)
+    content = make_timm(class_token=False, global_pool='avg').state_dict()
+    for block in range(3):
+        rows = 2 * (4 if block == 2 else 2) - 1
+        for axis in 'hw':
+            content[f'blocks.{block}.attn.rel_pos_{axis}'] = torch.randn(rows, 16)
+    file = tmp_path / 'vitdet.pth'
+    torch.save({'model': {f'backbone.net.{name}': value for name, value in content.items()}}, file)
+    kwargs = dict(
+        final_norm=False, img_size=64, window_size=2, global_blocks=(2,), pe_delivery='default'
+    )
+    vit = MPVGViT(arch, relative_position='decomposed', **kwargs)
+    report = PretrainedViT(str(file))(vit)
+    assert not report.new
+    assert torch.equal(vit.blocks[1].attn.rel_pos.rows, content['blocks.1.attn.rel_pos_h'])
+    assert torch.equal(vit.blocks[2].attn.rel_pos.columns, content['blocks.2.attn.rel_pos_w'])
+    other = MPVGViT(arch, relative_position='decomposed', relative_grid=8, **kwargs)
+    with pytest.raises(ValueError, match='it is for 4 patches along that axis'):
+        PretrainedViT(str(file))(other)
