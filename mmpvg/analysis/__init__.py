@@ -2,12 +2,15 @@
 
 from .classification_study import Result, StudyRun, plan_study, run_study, summarize
 from .flops import PartCost, count_macs, part_costs
+from .schedule import LearningRateCurve, learning_rate_curve
 
 __all__ = [
+    'LearningRateCurve',
     'PartCost',
     'Result',
     'StudyRun',
     'count_macs',
+    'learning_rate_curve',
     'part_costs',
     'plan_study',
     'run_study',

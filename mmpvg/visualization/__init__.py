@@ -1,6 +1,7 @@
 """Pictures of results."""
 
 from .prediction_sheet import draw_prediction_sheet
+from .schedule_plot import draw_schedules
 from .study_plot import draw_study
 
-__all__ = ['draw_prediction_sheet', 'draw_study']
+__all__ = ['draw_prediction_sheet', 'draw_schedules', 'draw_study']

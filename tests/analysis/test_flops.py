@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmpvg.analysis import count_macs, part_costs
-from mmpvg.models import MPVGViT, SimpleFeaturePyramid
+from mmpvg.models import MPVGViT, MPVGViTAdapter, SimpleFeaturePyramid
 
 DIMS, HEADS, DEPTH, PATCH = 48, 3, 4, 16
 
@@ -57,6 +57,40 @@ def test_a_class_token_and_registers_are_tokens():
     vit = MPVGViT(arch, with_cls_token=True, num_registers=2)
     macs, _ = count_macs(lambda: vit(torch.zeros(1, 3, 96, 160)), vit)
     assert macs == by_hand((6, 10), [[63]] * DEPTH, extra=3)
+
+
+@pytest.mark.parametrize('grid', [(4, 6), (5, 3)])
+def test_vit_adapter(grid):
+    arch = dict(embed_dims=DIMS, num_layers=DEPTH, num_heads=HEADS)
+    channels, ratio, points = 8, 0.5, 4
+    adapter = MPVGViTAdapter(
+        arch, norm_cfg=dict(type='BN'), conv_channels=channels, deform_ratio=ratio
+    )
+    height, width = grid[0] * PATCH, grid[1] * PATCH
+    macs, _ = count_macs(lambda: adapter(torch.zeros(1, 3, height, width)), adapter)
+
+    cells = {s: -(-height // s) * -(-width // s) for s in (2, 4, 8, 16, 32)}
+    tokens, pyramid = cells[16], cells[8] + cells[16] + cells[32]
+    # 3x3 convolutions of the prior, and its 1x1 projections.
+    convolutions = cells[2] * 9 * channels * (3 + channels + channels)
+    convolutions += 9 * channels**2 * (cells[8] * 2 + cells[16] * 2 * 4 + cells[32] * 4 * 4)
+    convolutions += channels * DIMS * (cells[4] + cells[8] * 2 + cells[16] * 4 + cells[32] * 4)
+    # The transposed convolution touches every cell of stride 8 with its four taps.
+    convolutions += cells[8] * 4 * DIMS**2
+
+    def attention(queries, keys, levels):
+        samples = HEADS * levels * points
+        value = int(DIMS * ratio)
+        linear = queries * DIMS * samples * (2 + 1) + (queries + keys) * DIMS * value
+        # Each sample: a value of value / HEADS channels, from four neighbours, weighted.
+        return linear + queries * samples * (value // HEADS) * 5
+
+    hidden = DIMS // 4
+    mlp = pyramid * (2 * DIMS * hidden + 9 * hidden)
+    injectors = 4 * attention(tokens, pyramid, 3)
+    extractors = 6 * (attention(pyramid, tokens, 1) + mlp)
+    vit = by_hand(grid, [[tokens]] * DEPTH)
+    assert macs == vit + convolutions + injectors + extractors
 
 
 def test_parts_are_counted_one_by_one():

@@ -1,11 +1,14 @@
 """Every dense config loads and builds, its backbone runs; the recipes are those of papers.md."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
 from mmpvg.datasets import (
@@ -14,16 +17,19 @@ from mmpvg.datasets import (
     SAMPLE_SEG_CLASSES,
     SAMPLE_SEG_PALETTE,
 )
-from mmpvg.models import MPVGViT
+from mmpvg.models import MPVGViT, MPVGViTAdapter
+from mmpvg.models.layers import DecomposedRelativePosition, RelativePositionMlp
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # Classification and retrieval have a file of tests of their own.
 LEAVES = sorted(
     str(path.relative_to(CONFIGS))
     for path in CONFIGS.rglob('*.py')
-    if '_base_' not in path.parts and path.name.startswith(('mask_rcnn', 'upernet'))
+    if '_base_' not in path.parts
+    and path.name.startswith(('mask_rcnn', 'upernet', 'cascade', 'vitdet', 'segmenter'))
 )
 WIDTHS = {'t': 192, 's': 384, 'b': 768}
+DELIVERIES = ('default', 'lape', 'pvg', 'mpvg')
 
 
 def load(name):
@@ -34,49 +40,88 @@ def load(name):
 def test_builds_and_its_backbone_runs(name):
     cfg = load(name)
     init_default_scope(cfg.default_scope)
-    model = MODELS.build(copy.deepcopy(cfg.model)).eval()
+    model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model))).eval()
     assert isinstance(model.backbone, MPVGViT)
     with torch.no_grad():
-        maps = model.neck(model.backbone(torch.rand(1, 3, 96, 128)))
-    strides = [4, 8, 16] if name.startswith('sample/mask_rcnn') else [4, 8, 16, 32]
+        maps = model.extract_feat(torch.rand(1, 3, 96, 128))
+    strides = [4, 8, 16, 32]
+    if name.startswith('sample/mask_rcnn'):
+        strides = [4, 8, 16]
+    elif name.startswith('segmenter'):
+        strides = [16]
     assert [(96 // m.shape[2], 128 // m.shape[3]) for m in maps[:4]] == [(s, s) for s in strides]
     head = model.decode_head if hasattr(model, 'decode_head') else model.rpn_head
     widths = head.in_channels if isinstance(head.in_channels, list) else [head.in_channels] * 5
     assert all(m.shape[1] == width for m, width in zip(maps, widths))
 
 
+def method(name):
+    """Backbone and method that the name of a leaf tells: adapter or not, size, delivery, extras."""
+    backbone, method = Path(name).stem.split('_vit-')[1].split('_')[:2]
+    delivery, *extras = method.split('-')
+    return backbone.startswith('adapter-'), backbone.removeprefix('adapter-'), delivery, extras
+
+
 @pytest.mark.parametrize('name', [name for name in LEAVES if '_vit-' in name])
 def test_names_say_what_is_inside(name):
     cfg = load(name)
-    size, method = Path(name).stem.split('_vit-')[1].split('_')[:2]
-    delivery, *extras = method.split('-')
+    adapted, size, delivery, extras = method(name)
+    init_default_scope(cfg.default_scope)
     backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
+    assert isinstance(backbone, MPVGViTAdapter) == adapted
     assert backbone.embed_dims == WIDTHS[size]
     assert cfg.model.backbone.pe_delivery == delivery
-    biased = [block.attn.bias is not None for block in backbone.blocks]
-    windowed = [block.attn.window_size > 0 for block in backbone.blocks]
-    if extras == ['gab']:
+    attentions = [block.attn for block in backbone.blocks]
+    windowed = [attention.window_size > 0 for attention in attentions]
+    biased = [attention.bias is not None for attention in attentions]
+    if 'gab' in extras:
         assert biased == (windowed if any(windowed) else [True] * 12)
     else:
-        assert not extras and not any(biased)
+        assert not any(biased)
+    kind = {'relpos': RelativePositionMlp}.get(extras[0] if extras else None, type(None))
+    kind = DecomposedRelativePosition if name.startswith('vitdet') else kind
+    assert {type(attention.rel_pos) for attention in attentions} == {kind}
+    assert set(extras) <= {'gab', 'relpos'}
+    # The batch is the one that the name says.
+    gpus, batch = re.search(r'_(\d+)xb(\d+)-', name).groups()
+    assert cfg.train_dataloader.batch_size == int(batch)
+    assert cfg.auto_scale_lr.base_batch_size == int(gpus) * int(batch)
 
 
 @pytest.mark.parametrize('name', [name for name in LEAVES if not name.startswith('sample')])
-def test_starts_from_deit_of_its_size(name):
+def test_starts_from_published_weights_of_its_size(name):
     backbone = load(name).model.backbone
     assert backbone.init_cfg.type == 'mmpvg.PretrainedViT'
     size = backbone.arch.removeprefix('deit-')
-    assert backbone.init_cfg.checkpoint == f'timm://deit_{size}_patch16_224.fb_in1k'
+    source = f'deit_{size}_patch16_224.fb_in1k'
+    if name.startswith('vitdet'):
+        source = 'vit_base_patch16_224.mae'
+    elif 'relpos' in name:
+        source = f'vit_relpos_{size}_patch16_224.sw_in1k'
+    assert backbone.init_cfg.checkpoint == f'timm://{source}'
+    assert timm.models.is_model_pretrained(source), 'timm has no such weights'
 
 
-def test_there_is_a_leaf_for_every_size_and_delivery():
-    for task, rest in (
-        ('mask_rcnn', '8xb1-ms-3x_coco'),
-        ('upernet', '8xb1-160k_ade20k-512x512'),
-    ):
-        for size in WIDTHS:
-            for delivery in ('default', 'lape', 'pvg', 'mpvg'):
-                assert f'{task}/{task}_vit-{size}_{delivery}_{rest}.py' in LEAVES
+@pytest.mark.parametrize(
+    ('pattern', 'sizes'),
+    [
+        ('mask_rcnn/mask_rcnn_vit-{}_{}_8xb1-ms-3x_coco', 'tsb'),
+        ('upernet/upernet_vit-{}_{}_8xb1-160k_ade20k-512x512', 'tsb'),
+        ('mask_rcnn/mask_rcnn_vit-adapter-{}_{}_8xb1-ms-3x_coco', 't'),
+        ('mask_rcnn/mask_rcnn_vit-adapter-{}_{}_8xb2-ms-3x_coco', 's'),
+        ('mask_rcnn/mask_rcnn_vit-adapter-{}_{}_8xb2-1x_coco', 'ts'),
+        ('cascade_mask_rcnn/cascade_mask_rcnn_vit-adapter-{}_{}_8xb2-ms-3x_coco', 's'),
+        ('upernet/upernet_vit-adapter-{}_{}_8xb1-160k_ade20k-512x512', 't'),
+        ('upernet/upernet_vit-adapter-{}_{}_8xb2-160k_ade20k-512x512', 's'),
+        ('vitdet/vitdet_vit-{}_{}_16xb4-lsj-100e_coco', 'b'),
+        ('segmenter/segmenter-mask_vit-{}_{}_8xb1-160k_ade20k-512x512', 'ts'),
+        ('segmenter/segmenter-linear_vit-{}_{}_8xb1-160k_ade20k-512x512', 'ts'),
+    ],
+)
+def test_there_is_a_leaf_for_every_size_and_delivery(pattern, sizes):
+    for size in sizes:
+        for delivery in DELIVERIES:
+            assert pattern.format(size, delivery) + '.py' in LEAVES
 
 
 def test_leaves_are_short():

@@ -3,8 +3,9 @@
     python tools/analysis_tools/get_flops.py configs/mask_rcnn_vit_mpvg.py --shape 800 1280
 
 Multiply-adds of matrix products and convolutions, which papers call FLOPs. Attention is counted
-whatever kernel it runs on, windows as the windows they are. A detector's heads get 1000 boxes and
-100 masks, as with mmdet's own script; auxiliary heads and post-processing are left out.
+whatever kernel it runs on, windows as the windows they are, deformable attention with its sampling.
+A detector's heads get 1000 boxes and 100 masks, as with mmdet's own script; auxiliary heads and
+post-processing are left out.
 """
 
 import argparse

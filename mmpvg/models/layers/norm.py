@@ -19,10 +19,14 @@ class LayerNorm2d(nn.LayerNorm):
 
     The result is contiguous: mmcv's RoIAlign reads memory as if every map were, and pools garbage
     from a channels-last one without an error.
+
+    Args:
+        channels: Channels C.
+        eps: Added to the variance.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=LAYER_NORM_EPS)
+    def __init__(self, channels: int, eps: float = LAYER_NORM_EPS) -> None:
+        super().__init__(channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize a (B, C, H, W) map over C."""

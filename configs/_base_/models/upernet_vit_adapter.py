@@ -1,0 +1,14 @@
+# UPerNet on ViT-Adapter: global attention, no neck.
+_base_ = './upernet_mpvg.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmpvg.MPVGViTAdapter',
+        arch='deit-tiny',
+        img_size=224,
+        pe_delivery='mpvg',
+        drop_path_rate=0.1,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+    ),
+    neck=None,
+)

@@ -1,0 +1,12 @@
+# Segmenter's recipe: SGD, lr 1e-3, momentum 0.9, no weight decay, total batch 8, 160k iterations,
+# poly power 0.9 without warm-up.
+_base_ = './ade20k_160k_adamw.py'
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    constructor='mmpvg.LayerDecayOptimWrapperConstructor',
+    optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=0.0),
+)
+param_scheduler = [
+    dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=160000),
+]

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/mask_rcnn_vit_adapter.py',
+    '../_base_/datasets/coco_instance_ms.py',
+    '../_base_/schedules/coco_3x_adamw.py',
+    '../_base_/runtime/mmdet.py',
+]
+# Fine-tuned from DeiT, which has no PE norms: they start at zero and open while training.
+init_cfg = dict(type='mmpvg.PretrainedViT', checkpoint='timm://deit_tiny_patch16_224.fb_in1k')
+model = dict(backbone=dict(init_cfg=init_cfg))

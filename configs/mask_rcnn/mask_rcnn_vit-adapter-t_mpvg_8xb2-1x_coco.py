@@ -1,0 +1,12 @@
+_base_ = [
+    '../_base_/models/mask_rcnn_vit_adapter.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/coco_1x_adamw.py',
+    '../_base_/runtime/mmdet.py',
+]
+# Fine-tuned from DeiT, which has no PE norms: they start at zero and open while training.
+init_cfg = dict(type='mmpvg.PretrainedViT', checkpoint='timm://deit_tiny_patch16_224.fb_in1k')
+model = dict(backbone=dict(init_cfg=init_cfg))
+train_dataloader = dict(batch_size=2)
+# ViT-Adapter's settings for Ti.
+optim_wrapper = dict(optimizer=dict(lr=2e-4, weight_decay=0.01))

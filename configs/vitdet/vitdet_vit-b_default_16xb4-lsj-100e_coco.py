@@ -1,0 +1,3 @@
+_base_ = './vitdet_vit-b_mpvg_16xb4-lsj-100e_coco.py'
+# ViTDet itself, which has no last norm.
+model = dict(backbone=dict(pe_delivery='default', final_norm=False))
