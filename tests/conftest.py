@@ -7,6 +7,27 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope='session', autouse=True)
+def each_config_is_formatted_once():
+    """mmengine lets yapf format the same config for every checkpoint and log, a second each."""
+    from mmengine.config import config
+    from yapf.yapflib import yapf_api
+
+    format_code, formatted = yapf_api.FormatCode, {}
+
+    def format_once(text, **kwargs):
+        key = (text, repr(kwargs))
+        if key not in formatted:
+            formatted[key] = format_code(text, **kwargs)
+        return formatted[key]
+
+    # Older mmengines take it by name.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yapf_api, 'FormatCode', format_once)
+        patch.setattr(config, 'FormatCode', format_once, raising=False)
+        yield
+
+
 @pytest.fixture(scope='session')
 def repo() -> Path:
     """The root of the repository."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS
+
+from mmpvg.models import MPVGViT
 
 
 def start_backbone(cfg: Config, checkpoint: str) -> None:
@@ -18,7 +23,8 @@ def start_backbone(cfg: Config, checkpoint: str) -> None:
     backbone = find_backbone(cfg.model)
     if backbone is None:
         raise ValueError(
-            f'--backbone fills an mmpvg.MPVGViT, which the model ({cfg.model.type}) does not have'
+            f'--backbone fills an mmpvg.MPVGViT, which the model ({cfg.model.type}) does not have; '
+            'set model.backbone.type to one of ours'
         )
     start = backbone.get('init_cfg')
     kept = start if isinstance(start, dict) and start.get('type') == 'mmpvg.PretrainedViT' else {}
@@ -28,10 +34,16 @@ def start_backbone(cfg: Config, checkpoint: str) -> None:
 def find_backbone(model: ConfigDict) -> ConfigDict | None:
     """The config of our backbone in that of a model, or None.
 
-    It is ``backbone``, or the first part of a retriever's ``image_encoder``.
+    It is ``backbone``, or a part of a retriever's ``image_encoder``, if that is an
+    :class:`~mmpvg.models.MPVGViT` or a subclass.
     """
     encoder = model.get('image_encoder')
     for part in (model.get('backbone'), *(encoder if isinstance(encoder, list) else [encoder])):
-        if isinstance(part, dict) and str(part.get('type')).endswith('MPVGViT'):
+        if isinstance(part, dict) and _is_ours(part.get('type')):
             return part
     return None
+
+
+def _is_ours(type_: str | type | None) -> bool:
+    found = MODELS.get(type_) if isinstance(type_, str) else type_
+    return inspect.isclass(found) and issubclass(found, MPVGViT)

@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -309,7 +310,10 @@ def test_vitdets_recipe():
     resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
     assert (resize.scale, resize.ratio_range) == ((1024, 1024), (0.1, 2.0))
     assert crop.crop_size == (1024, 1024)
-    model = MODELS.build(copy.deepcopy(cfg.model))
+    model = MODELS.build(copy.deepcopy(cfg.model)).eval()
+    image = torch.zeros(3, 600, 1024, dtype=torch.uint8)
+    padded = model.data_preprocessor(dict(inputs=[image]))['inputs']
+    assert padded.shape == (1, 3, 1024, 1024)
     norms = [m for m in model.modules() if type(m).__name__ == 'LayerNorm2d']
     # Box head 4, mask head 4, pyramid 2 a level and one between its transposed convolutions.
     assert len(norms) == 4 + 4 + 4 * 2 + 1 and {norm.eps for norm in norms} == {1e-6}

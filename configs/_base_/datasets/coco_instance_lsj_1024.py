@@ -1,7 +1,7 @@
-# COCO 2017 instances with large-scale jitter: scaled by 0.1 to 2, cropped and padded to 1024x1024.
+# COCO 2017 instances with large-scale jitter: scaled by 0.1 to 2, cropped to 1024x1024. The model
+# pads to that size.
 _base_ = './coco_instance_ms.py'
 image_size = (1024, 1024)
-pad = dict(type='Pad', size=image_size, pad_val=dict(img=(114, 114, 114)))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -15,13 +15,11 @@ train_pipeline = [
         allow_negative_crop=True,
     ),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
-    pad,
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
-    pad,
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='PackDetInputs',

@@ -3,6 +3,9 @@
 _base_ = './mask_rcnn_mpvg.py'
 norm_cfg = dict(type='mmpvg.LayerNorm2d', eps=1e-6)
 model = dict(
+    # To 1024x1024, here and not in the pipeline: after a Pad there, mmdet takes the padding for
+    # image and lets boxes lie in it.
+    data_preprocessor=dict(pad_size_divisor=1024),
     backbone=dict(
         arch='deit-base', relative_position='decomposed', relative_grid=64, drop_path_rate=0.1
     ),

@@ -109,9 +109,9 @@ class DecomposedRelativePosition(nn.Module):
         """
         (h, w), num_extra = grid, q.shape[2] - grid[0] * grid[1]
         terms = torch.cat(self._terms(q, grid), dim=-1)
-        at_row = torch.eye(h, dtype=k.dtype, device=k.device).repeat_interleave(w, dim=0)
-        at_column = torch.eye(w, dtype=k.dtype, device=k.device).repeat(h, 1)
-        places = torch.cat([at_row, at_column], dim=1)
+        at_row = torch.eye(h, device=k.device).repeat_interleave(w, dim=0)
+        at_column = torch.eye(w, device=k.device).repeat(h, 1)
+        places = torch.cat([at_row, at_column], dim=1).to(k.dtype)
         terms, places = (F.pad(x, (0, 0, num_extra, 0)) for x in (terms, places))
         return (
             torch.cat([q * q.shape[-1] ** -0.5, terms.to(q.dtype)], dim=-1),
