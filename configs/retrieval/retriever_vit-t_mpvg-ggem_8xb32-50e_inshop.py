@@ -4,5 +4,4 @@ _base_ = [
     '../_base_/schedules/inshop_50e_adamw.py',
     '../_base_/runtime/mmpretrain_retrieval.py',
 ]
-init_cfg = dict(type='mmpvg.PretrainedViT', checkpoint='timm://deit_tiny_patch16_224.fb_in1k')
 model = dict(prototype={{_base_.gallery_dataloader}})

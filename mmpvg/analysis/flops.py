@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -104,14 +105,21 @@ def part_costs(model: nn.Module, shape: tuple[int, int]) -> list[PartCost]:
 def _roi_parts(
     roi_head: nn.Module, features: tuple[Tensor, ...], shape: tuple[int, int]
 ) -> Iterator[tuple[str, nn.Module, Callable[[], Any]]]:
-    """The box and mask branches on boxes of the size of the image."""
+    """The box and mask branches on boxes of the size of the image; every stage of a cascade."""
     height, width = shape
     box = features[0].new_tensor([[0, 0, 0, width, height]], dtype=torch.float32)
     boxes = box.repeat(NUM_BOX_PROPOSALS, 1)
-    yield 'roi_head.bbox', roi_head.bbox_head, lambda: roi_head._bbox_forward(features, boxes)
+    branches = [('bbox', boxes)]
     if getattr(roi_head, 'mask_head', None) is not None:
-        few = boxes[:NUM_MASK_PROPOSALS]
-        yield 'roi_head.mask', roi_head.mask_head, lambda: roi_head._mask_forward(features, few)
+        branches.append(('mask', boxes[:NUM_MASK_PROPOSALS]))
+    for branch, given in branches:
+        head, forward = getattr(roi_head, f'{branch}_head'), getattr(roi_head, f'_{branch}_forward')
+        if not isinstance(head, nn.ModuleList):
+            yield f'roi_head.{branch}', head, partial(forward, features, given)
+            continue
+        for stage, part in enumerate(head):
+            name = f'roi_head.{branch}.{stage}'
+            yield name, part, partial(forward, stage, features, given)
 
 
 @contextmanager

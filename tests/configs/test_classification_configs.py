@@ -18,7 +18,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LEAVES = sorted(
     str(path.relative_to(CONFIGS))
     for path in CONFIGS.rglob('*.py')
-    if '_base_' not in path.parts and not path.name.startswith(('mask_rcnn', 'upernet'))
+    if {'classification', 'retrieval'} & set(path.parts)
+    or path.name.startswith(('classifier', 'retriever'))
 )
 IMAGENET = '8xb128-300e_in1k'
 CIFAR = '1xb128-310e_cifar100'
@@ -53,6 +54,13 @@ def test_the_whole_classifier_has_the_published_size(size, delivery):
     cfg = load(f'classification/vit-{size}_{delivery}_{IMAGENET}.py')
     assert cfg.model.backbone.pe_delivery == delivery
     assert count(build(cfg)) == PUBLISHED[size][delivery]
+
+
+def test_the_retriever_starts_from_deit():
+    cfg = load('retrieval/retriever_vit-t_mpvg-ggem_8xb32-50e_inshop.py')
+    start = cfg.model.image_encoder[0].init_cfg
+    assert start.type == 'mmpvg.PretrainedViT'
+    assert start.checkpoint == 'timm://deit_tiny_patch16_224.fb_in1k'
 
 
 @pytest.mark.parametrize('size', HEADS)

@@ -1,4 +1,5 @@
-# Image retrieval: the vectors of a plain ViT with GGeM pooling, trained with ArcFace.
+# Image retrieval: the vectors of a plain ViT with GGeM pooling, fine-tuned from
+# DeiT with ArcFace.
 model = dict(
     type='ImageToImageRetriever',
     image_encoder=[
@@ -9,6 +10,9 @@ model = dict(
             patch_size=16,
             pe_delivery='mpvg',
             drop_path_rate=0.1,
+            init_cfg=dict(
+                type='mmpvg.PretrainedViT', checkpoint='timm://deit_tiny_patch16_224.fb_in1k'
+            ),
         ),
         dict(type='mmpvg.TokenPooling', pooling='ggem', in_channels='deit-tiny', groups='heads'),
     ],

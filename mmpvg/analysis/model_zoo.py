@@ -1,0 +1,193 @@
+"""The table of models: what configs tell, beside published and measured figures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+
+from ..engine.config_model import build_config_model
+from .flops import part_costs
+
+# Folders of configs, and the images on which multiply-adds are counted, in pixels: mmdet's usual
+# size for COCO, the crop of a segmenter, the native size of a classifier.
+SHAPES = {
+    'mask_rcnn': (800, 1280),
+    'cascade_mask_rcnn': (800, 1280),
+    'vitdet': (1024, 1024),
+    'upernet': (512, 512),
+    'segmenter': (512, 512),
+    'classification': (224, 224),
+    'retrieval': (224, 224),
+}
+_DATA = {
+    'coco': 'COCO 2017',
+    'ade20k': 'ADE20K',
+    'in1k': 'ImageNet-1K',
+    'cifar100': 'CIFAR-100',
+    'inshop': 'In-shop Clothes',
+}
+_STARTS = {
+    'deit_': 'DeiT, ImageNet-1K',
+    'vit_base_patch16_224.mae': 'MAE, ImageNet-1K',
+    'vit_relpos_': 'timm vit_relpos, ImageNet-1K',
+}
+NOT_TRAINED = 'not trained here'
+
+
+def config_metadata(config: Path, macs: int | None = None) -> dict[str, Any]:
+    """What a config itself tells of its model.
+
+    Args:
+        config: A leaf of ``configs/``.
+        macs: Multiply-adds where they are known; counted otherwise, which takes seconds to a
+            minute.
+
+    Returns:
+        ``Metadata`` of a metafile: training data, pre-training, schedule, total batch, parameters,
+        multiply-adds and the image they are counted on.
+    """
+    cfg, model = build_config_model(str(config))
+    shape = _shape(config)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if macs is None:
+        costs = part_costs(revert_sync_batchnorm(model), shape)
+        macs = sum(cost.macs for cost in costs)
+    loop = cfg.train_cfg
+    return {
+        'Training Data': next(name for key, name in _DATA.items() if f'_{key}' in config.stem),
+        'Pre-training': _pre_training(cfg),
+        'Schedule': f'{loop.max_epochs} epochs'
+        if 'max_epochs' in loop
+        else f'{loop.max_iters} iterations',
+        'Batch Size': cfg.auto_scale_lr.base_batch_size,
+        'Parameters': parameters,
+        'FLOPs': macs,
+        'Image Size': f'{shape[0]}x{shape[1]}',
+    }
+
+
+def cost_key(config: Path) -> str:
+    """What the multiply-adds of a config hang on: its model, but for how the PE is delivered."""
+    model = copy.deepcopy(Config.fromfile(config).model)
+    for part in (model.get('backbone'), model.get('image_encoder')):
+        for module in part if isinstance(part, list) else [part]:
+            if isinstance(module, dict):
+                module.pop('init_cfg', None)
+                if module.get('pe_delivery') != 'none':
+                    module.pop('pe_delivery', None)
+    return repr((model.to_dict(), _shape(config)))
+
+
+def update_metafile(
+    folder: Path,
+    previous: Mapping[str, Any],
+    count: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Make the metafile of a folder of configs anew from its configs.
+
+    What configs do not tell stays: the collection, published figures, and results measured by us.
+
+    Args:
+        folder: A folder of ``configs/``.
+        previous: The metafile as it is.
+        count: Whether multiply-adds are counted again, or taken from ``previous`` where it has
+            them.
+        progress: Called after each config with how many are done, of how many, and the name.
+
+    Returns:
+        The metafile.
+    """
+    rows = {row['Name']: row for row in previous.get('Models', ())}
+    configs = sorted(folder.glob('*.py'), key=_order)
+    counted: dict[str, int] = {}
+    models = []
+    for done, config in enumerate(configs, 1):
+        row, key = rows.get(config.stem, {}), cost_key(config)
+        known = counted.get(key)
+        if known is None and not count:
+            known = row.get('Metadata', {}).get('FLOPs')
+        metadata = config_metadata(config, known)
+        counted[key] = metadata['FLOPs']
+        kept = {part: row[part] for part in ('Published', 'Results', 'Weights') if part in row}
+        models.append(
+            {
+                'Name': config.stem,
+                'In Collection': previous['Collections'][0]['Name'],
+                'Config': f'configs/{folder.name}/{config.name}',
+                'Metadata': metadata,
+                **kept,
+            }
+        )
+        if progress is not None:
+            progress(done, len(configs), config.stem)
+    return {'Collections': previous['Collections'], 'Models': models}
+
+
+def format_table(metafile: Mapping[str, Any]) -> str:
+    """Give the models of a metafile as a Markdown table; published and measured stand apart."""
+    lines = [
+        '| config | pre-training | schedule, batch | parameters (M) | multiply-adds (G) '
+        '| published | measured |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for model in metafile['Models']:
+        data = model['Metadata']
+        name, file = model['Name'], Path(model['Config']).name
+        cells = [
+            f'[{name}]({file})',
+            data['Pre-training'],
+            f'{data["Schedule"]}, {data["Batch Size"]}',
+            f'{data["Parameters"] / 1e6:.2f}',
+            f'{data["FLOPs"] / 1e9:.2f} at {data["Image Size"]}',
+            '; '.join(_published(entry) for entry in model.get('Published', ())) or '-',
+            '; '.join(_figures(result['Metrics']) for result in model.get('Results', ()))
+            or NOT_TRAINED,
+        ]
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def _shape(config: Path) -> tuple[int, int]:
+    return (32, 32) if 'cifar' in config.stem else SHAPES[config.parent.name]
+
+
+def _pre_training(cfg: Config) -> str:
+    for part in (cfg.model.get('backbone'), cfg.model.get('image_encoder')):
+        for module in part if isinstance(part, Sequence) else [part]:
+            start = (module or {}).get('init_cfg')
+            if start:
+                name = start.checkpoint.removeprefix('timm://')
+                return next(text for prefix, text in _STARTS.items() if name.startswith(prefix))
+    return 'none'
+
+
+def _order(config: Path) -> tuple:
+    """By kind, size ascending, then deliveries as the papers list them and extras after them."""
+    head, _, rest = config.stem.partition('vit-')
+    parts = rest.removeprefix('adapter-').split('_')
+    size, method, recipe = parts[0], parts[1], parts[2:]
+    delivery, *extras = method.split('-')
+    return (
+        head,
+        rest.startswith('adapter-'),
+        recipe[-1],
+        ('lite', 't', 's', 'b').index(size),
+        recipe,
+        len(extras),
+        ('default', 'lape', 'pvg', 'mpvg', 'none').index(delivery),
+        config.stem,
+    )
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    return ', '.join(f'{name} {value}' for name, value in metrics.items())
+
+
+def _published(entry: Mapping[str, Any]) -> str:
+    return f'{_figures(entry["Metrics"])} ({entry["Source"]})'

@@ -1,0 +1,139 @@
+"""The metafiles and READMEs say what the configs are; published figures are papers.md's."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mmpvg.analysis.model_zoo import (
+    NOT_TRAINED,
+    SHAPES,
+    config_metadata,
+    cost_key,
+    format_table,
+    update_metafile,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+METAFILES = {
+    folder: yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())
+    for folder in SHAPES
+}
+
+
+def rows():
+    return [model for metafile in METAFILES.values() for model in metafile['Models']]
+
+
+def test_the_index_lists_every_metafile():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    assert index['Import'] == [f'configs/{folder}/metafile.yml' for folder in SHAPES]
+    left_out = {'_base_', 'sample'}
+    folders = {path.name for path in (ROOT / 'configs').iterdir() if path.is_dir()}
+    assert folders - left_out == set(SHAPES)
+
+
+@pytest.mark.parametrize('folder', SHAPES)
+def test_every_config_has_a_row(folder):
+    models = METAFILES[folder]['Models']
+    files = {f'configs/{folder}/{path.name}' for path in (ROOT / 'configs' / folder).glob('*.py')}
+    assert {model['Config'] for model in models} == files and len(models) == len(files)
+    (collection,) = METAFILES[folder]['Collections']
+    assert {model['In Collection'] for model in models} == {collection['Name']}
+    assert (ROOT / collection['README']).exists()
+
+
+@pytest.mark.parametrize('folder', SHAPES)
+def test_metafiles_say_what_the_configs_are(folder):
+    # Without memory for the weights, but for Segmenter's decoder, which reads values when built.
+    with torch.device('cpu' if folder == 'segmenter' else 'meta'):
+        expected = update_metafile(ROOT / 'configs' / folder, METAFILES[folder])
+    assert expected == METAFILES[folder]
+
+
+@pytest.mark.parametrize('folder', SHAPES)
+def test_models_that_differ_in_nothing_that_costs_cost_the_same(folder):
+    costs = {}
+    for model in METAFILES[folder]['Models']:
+        costs.setdefault(cost_key(ROOT / model['Config']), set()).add(model['Metadata']['FLOPs'])
+    assert all(len(found) == 1 for found in costs.values())
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mask_rcnn_vit-t_mpvg_8xb1-ms-3x_coco',
+        'upernet_vit-adapter-t_mpvg_8xb1-160k_ade20k-512x512',
+        'segmenter-mask_vit-t_lape_8xb1-160k_ade20k-512x512',
+        'vit-t_default_8xb128-300e_in1k',
+        'vit-lite_mpvg_1xb128-310e_cifar100',
+    ],
+)
+def test_multiply_adds_are_counted_from_the_config(name):
+    (model,) = (model for model in rows() if model['Name'] == name)
+    assert config_metadata(ROOT / model['Config']) == model['Metadata']
+
+
+@pytest.mark.parametrize('folder', SHAPES)
+def test_readmes_hold_the_table_of_their_metafile(folder):
+    text = (ROOT / 'configs' / folder / 'README.md').read_text()
+    between = text.split('<!-- models: written by tools/misc/model_zoo.py -->')[1]
+    assert between.split('<!-- end of models -->')[0].strip() == format_table(METAFILES[folder])
+
+
+# papers.md, section 1: box / mask AP, and mIoU.
+PUBLISHED = {
+    'mask_rcnn_vit-adapter-t_{}_8xb1-ms-3x_coco': {
+        'default': {'box AP': 45.9, 'mask AP': 41.0},
+        'lape': {'box AP': 46.2, 'mask AP': 41.2},
+        'pvg': {'box AP': 46.1, 'mask AP': 41.2},
+        'mpvg': {'box AP': 46.5, 'mask AP': 41.4},
+    },
+    'upernet_vit-adapter-t_{}_8xb1-160k_ade20k-512x512': {
+        'default': {'mIoU': 40.55},
+        'lape': {'mIoU': 41.42},
+        'pvg': {'mIoU': 41.07},
+        'mpvg': {'mIoU': 41.69},
+    },
+    'vit-t_{}_8xb128-300e_in1k': {
+        'default': {'top 1': 72.14},
+        'lape': {'top 1': 72.94},
+        'pvg': {'top 1': 73.17},
+        'mpvg': {'top 1': 73.51},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'delivery'), [(pattern, d) for pattern in PUBLISHED for d in PUBLISHED[pattern]]
+)
+def test_published_figures_of_the_mpvg_paper(pattern, delivery):
+    (model,) = (model for model in rows() if model['Name'] == pattern.format(delivery))
+    figures = {entry['Source']: entry['Metrics'] for entry in model['Published']}
+    assert figures['MPVG, AAAI 2025'] == PUBLISHED[pattern][delivery]
+
+
+def test_published_and_measured_stand_apart():
+    metadata = {
+        'Training Data': 'COCO 2017', 'Pre-training': 'none', 'Schedule': '1 epochs',
+        'Batch Size': 8, 'Parameters': 1_230_000, 'FLOPs': 4_560_000_000, 'Image Size': '8x8',
+    }  # fmt: skip
+    model = {'Name': 'a', 'Config': 'configs/b/a.py', 'Metadata': metadata}
+    published = {'Published': [{'Metrics': {'box AP': 1.5}, 'Source': 'them'}]}
+    measured = {'Results': [{'Metrics': {'box AP': 1.25}}]}
+    lines = [
+        format_table({'Models': [{**model, **extra}]}).splitlines()[-1].split(' | ')
+        for extra in ({}, published, {**published, **measured})
+    ]
+    assert [line[-2:] for line in lines] == [
+        ['-', f'{NOT_TRAINED} |'],
+        ['box AP 1.5 (them)', f'{NOT_TRAINED} |'],
+        ['box AP 1.5 (them)', 'box AP 1.25 |'],
+    ]
+    assert lines[0][3:5] == ['1.23', '4.56 at 8x8']
+
+
+def test_nothing_is_claimed_as_measured():
+    """No model of these tables was trained by this project yet; whoever does changes this test."""
+    assert not any(model.get('Results') or model.get('Weights') for model in rows())
