@@ -102,6 +102,8 @@ def reduced(recipe, data):
         options.append(f'model.{head}.num_classes={6 if recipe.segments else 5}')
         if 'bbox_head' in head:
             options.append(f'model.{head}.fc_out_channels=64')
+    if recipe.config.startswith('cascade'):
+        options += [f'model.{head}.conv_out_channels=32' for head in recipe.heads]
     if recipe.config.startswith('upernet'):
         options.append('model.decode_head.channels=64')
     for loader in LOADERS:

@@ -1,27 +1,11 @@
 # Segmenter: a mask transformer of two layers on the last map of a plain ViT with global attention.
+_base_ = './upernet_mpvg.py'
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(512, 512),
-        # See upernet_mpvg.py.
-        test_cfg=dict(size_divisor=16),
-    ),
-    backbone=dict(
-        type='mmpvg.MPVGViT',
-        arch='deit-tiny',
-        img_size=224,
-        patch_size=16,
-        pe_delivery='mpvg',
-        out_indices=(-1,),
-        drop_path_rate=0.1,
-    ),
+    data_preprocessor=dict(test_cfg=dict(size_divisor=16)),
+    backbone=dict(out_indices=(-1,)),
+    neck=None,
     decode_head=dict(
+        _delete_=True,
         type='SegmenterMaskTransformerHead',
         in_channels=192,
         channels=192,
@@ -32,6 +16,6 @@ model = dict(
         dropout_ratio=0.0,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(480, 480)),
+    auxiliary_head=None,
+    test_cfg=dict(stride=(480, 480)),
 )

@@ -237,6 +237,23 @@ def test_every_parameter_receives_a_gradient(delivery):
     assert not still
 
 
+@pytest.mark.parametrize('relative', [None, 'mlp', 'decomposed'])
+def test_attention_biases_come_with_the_blocks(relative):
+    model = randomized(
+        gaussian_bias='head',
+        gaussian_blocks='window',
+        window_size=3,
+        global_blocks=(3,),
+        relative_position=relative,
+    ).train()
+    assert [block.attn.bias is not None for block in model.blocks] == [True, True, True, False]
+    for block in model.blocks[:3]:
+        torch.nn.init.constant_(block.attn.bias.sigma, 2.0)
+    sum(m.square().mean() for m in model(torch.randn(2, 3, 80, 112))).backward()
+    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not still
+
+
 def test_checkpointing_changes_nothing():
     image = torch.randn(2, 3, 64, 96)
     gradients = []
