@@ -2,7 +2,8 @@
 
 # First of all: it checks that mmengine is there and fits.
 from .. import registry as _registry  # noqa: F401
+from .checkpoint_hook import CheckpointHook
 from .class_count_hook import ClassCountCheckHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 
-__all__ = ['ClassCountCheckHook', 'LayerDecayOptimWrapperConstructor']
+__all__ = ['CheckpointHook', 'ClassCountCheckHook', 'LayerDecayOptimWrapperConstructor']
