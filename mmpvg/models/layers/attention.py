@@ -110,7 +110,7 @@ class Attention(nn.Module):
     def _attend(self, qkv: Tensor, grid: Grid) -> Tensor:
         """(B, N, 3D) -> (B, N, D), every token seeing all N: those of a grid or of a window."""
         q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        if self.flex and q.is_cuda and not self.window_size:
+        if self.flex and self.fused and q.is_cuda and not self.window_size:
             out = gaussian_flex_attention(q, k, v, self.bias, grid)
         elif self.fused and isinstance(self.rel_pos, DecomposedRelativePosition):
             q, k = self.rel_pos.augment(q, k, grid)
