@@ -4,6 +4,12 @@
 from .. import registry as _registry  # noqa: F401
 from .checkpoint_hook import CheckpointHook
 from .class_count_hook import ClassCountCheckHook
+from .finite_loss_hook import FiniteLossHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 
-__all__ = ['CheckpointHook', 'ClassCountCheckHook', 'LayerDecayOptimWrapperConstructor']
+__all__ = [
+    'CheckpointHook',
+    'ClassCountCheckHook',
+    'FiniteLossHook',
+    'LayerDecayOptimWrapperConstructor',
+]

@@ -1,0 +1,32 @@
+"""One of two gloo processes that train the tiny model of conftest.py; one gets a bad image."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+
+from mmpvg.engine import FiniteLossHook
+
+spec = importlib.util.spec_from_file_location('tiny', Path(__file__).with_name('conftest.py'))
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+
+
+def main(folder: str) -> None:
+    dist.init_process_group('gloo')
+    # The function behind the fixture.
+    build = getattr(tiny.tiny_run, '__wrapped__', None) or tiny.tiny_run.__pytest_wrapped__.obj
+    runner = build()(folder, epochs=2, data=tiny.Numbers(8, bad=[5]),
+                     hooks=[FiniteLossHook()])  # fmt: skip
+    # mmengine's own launcher selects a CUDA device.
+    runner.model = MMDistributedDataParallel(runner.model, broadcast_buffers=False)
+    runner.train()
+    torch.save(runner.model.module.layer.state_dict(), f'{folder}/{dist.get_rank()}.pt')
+    dist.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main(sys.argv[1])
