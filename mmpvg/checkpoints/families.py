@@ -47,6 +47,8 @@ _TIMM_RENAMES = {
         r'blocks.\1.\2.\3'
     ),
     r'blocks\.(\d+)\.(ls1|ls2)\.gamma': r'blocks.\1.\2.gamma',
+    # SAM's MLP, and its relative position, as detectron2's ViTDet names it.
+    r'blocks\.(\d+)\.mlp\.lin([12])' + _WB: r'blocks.\1.mlp.fc\2.\3',
     r'blocks\.(\d+)\.attn\.rel_pos\.mlp\.(fc1|fc2)' + _WB: r'blocks.\1.attn.rel_pos.mlp.\2.\3',
     r'blocks\.(\d+)\.attn\.rel_pos_h': r'blocks.\1.attn.rel_pos.rows',
     r'blocks\.(\d+)\.attn\.rel_pos_w': r'blocks.\1.attn.rel_pos.columns',
@@ -55,6 +57,7 @@ _TIMM_RENAMES = {
 _TIMM_IGNORED = {
     r'(head|head_dist|pre_logits)\..*': _HEAD,
     r'fc_norm\..*': _POOLED,
+    r'neck\.\d+\..*': 'belongs to the neck that SAM has after its ViT',
 }
 
 # MPVG's own naming is timm's with the PE in two modules; the timm form of ours has a head too.

@@ -1,5 +1,7 @@
 """Weights with a relative position: timm's vit_relpos models, and ViTDet's."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -70,3 +72,40 @@ def test_vitdets_tables_load_and_their_size_is_checked(make_timm, tmp_path):
     other = MPVGViT(arch, relative_position='decomposed', relative_grid=8, **kwargs)
     with pytest.raises(ValueError, match='it is for 4 patches along that axis'):
         PretrainedViT(str(file))(other)
+
+
+@pytest.mark.parametrize('size', [(64, 64), (96, 64), (64, 160)])
+def test_sam_gives_its_own_features(size, tmp_path):
+    """timm's SAM is the oracle, at grids of whole windows: at others it pads windows, we do not."""
+    torch.manual_seed(0)
+    sam = timm.models.vision_transformer_sam.VisionTransformerSAM(
+        img_size=64, embed_dim=48, depth=3, num_heads=3, num_classes=0, use_rel_pos=True,
+        window_size=2, global_attn_indexes=(2,), neck_chans=8,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+    ).eval()  # fmt: skip
+    for parameter in sam.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    if size != (64, 64):
+        # timm resizes the PE with antialiasing.
+        torch.nn.init.zeros_(sam.pos_embed)
+    content = {
+        f'image_encoder.{name}'.replace('mlp.fc', 'mlp.lin'): value
+        for name, value in sam.state_dict().items()
+    }
+    content['mask_decoder.iou_token.weight'] = torch.zeros(1, 8)
+    file = tmp_path / 'sam.pth'
+    torch.save(content, file)
+    vit = MPVGViT(
+        dict(embed_dims=48, num_layers=3, num_heads=3), img_size=64, pe_delivery='default',
+        relative_position='decomposed', window_size=2, global_blocks=(2,), final_norm=False,
+    ).eval()  # fmt: skip
+    report = PretrainedViT(str(file))(vit)
+    assert not report.new and 'mask_decoder.iou_token.weight' in report.ignored
+    sam.neck = torch.nn.Identity()
+    image = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        expected = sam.forward_features(image)
+        for fused in (True, False):
+            for block in vit.blocks:
+                block.attn.fused = fused
+            assert torch.allclose(vit(image)[0], expected, atol=1e-4, rtol=1e-4)
