@@ -28,6 +28,17 @@ def each_config_is_formatted_once():
         yield
 
 
+@pytest.fixture(autouse=True)
+def default_scope_ends_with_the_test():
+    """mmengine keeps the default scope of the last config for whoever comes next."""
+    from mmengine.registry import DefaultScope
+
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
 @pytest.fixture(scope='session')
 def repo() -> Path:
     """The root of the repository."""
