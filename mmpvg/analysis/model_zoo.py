@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ def config_metadata(config: Path, macs: int | None = None) -> dict[str, Any]:
 
 
 def cost_key(config: Path) -> str:
-    """What the multiply-adds of a config hang on: its model, but for how the PE is delivered."""
+    """A digest of what the multiply-adds of a config hang on.
+
+    It is the model, but for how the PE is delivered, and the image.
+    """
     model = copy.deepcopy(Config.fromfile(config).model)
     for part in (model.get('backbone'), model.get('image_encoder')):
         for module in part if isinstance(part, list) else [part]:
@@ -80,7 +84,7 @@ def cost_key(config: Path) -> str:
                 module.pop('init_cfg', None)
                 if module.get('pe_delivery') != 'none':
                     module.pop('pe_delivery', None)
-    return repr((model.to_dict(), _shape(config)))
+    return hashlib.sha256(repr((model.to_dict(), _shape(config))).encode()).hexdigest()[:12]
 
 
 def update_metafile(
@@ -97,7 +101,7 @@ def update_metafile(
         folder: A folder of ``configs/``.
         previous: The metafile as it is.
         count: Whether multiply-adds are counted again, or taken from ``previous`` where it has
-            them.
+            those of this very model.
         progress: Called after each config with how many are done, of how many, and the name.
 
     Returns:
@@ -109,10 +113,10 @@ def update_metafile(
     models = []
     for done, config in enumerate(configs, 1):
         row, key = rows.get(config.stem, {}), cost_key(config)
-        known = counted.get(key)
-        if known is None and not count:
-            known = row.get('Metadata', {}).get('FLOPs')
-        metadata = config_metadata(config, known)
+        known, before = counted.get(key), row.get('Metadata', {})
+        if known is None and not count and before.get('Counted Model') == key:
+            known = before['FLOPs']
+        metadata = {**config_metadata(config, known), 'Counted Model': key}
         counted[key] = metadata['FLOPs']
         kept = {part: row[part] for part in ('Published', 'Results', 'Weights') if part in row}
         models.append(

@@ -54,9 +54,8 @@ def backbone_arguments(
         arguments['pe_type'] = None
     if 'blocks.0.attn.qkv.bias' not in tensors:
         arguments['qkv_bias'] = False
-    if 'blocks.0.attn.bias.a' in tensors:
-        heads = tensors['blocks.0.attn.bias.a'].shape[0]
-        arguments['gaussian_bias'] = 'block' if heads == 1 else 'head'
+    arguments.update(_gaussian(source))
+    arguments.update(_decomposed(source))
     arguments['with_cls_token'] = 'cls_token' in tensors
     arguments['num_registers'] = sum(
         tensors[name].shape[1] for name in ('dist_token', 'register_tokens') if name in tensors
@@ -84,6 +83,42 @@ def _arch(source: SourceViT, num_heads: int | None) -> str | dict:
         num_heads=num_heads or source.dims // 64,
         mlp_ratio=hidden / source.dims,
     )
+
+
+def _gaussian(source: SourceViT) -> dict[str, str]:
+    """The Gaussian attention bias, if it has one."""
+    amplitudes = [
+        source.tensors.get(f'blocks.{block}.attn.bias.a') for block in range(source.depth)
+    ]
+    if all(a is None for a in amplitudes):
+        return {}
+    if any(a is None for a in amplitudes):
+        raise ValueError(
+            f'{source.label} has a Gaussian bias in some blocks alone, which its windows would '
+            'tell, but weights do not; load it with PretrainedViT into a backbone with the '
+            "window_size and gaussian_blocks='window' that it was trained with"
+        )
+    return {'gaussian_bias': 'block' if amplitudes[0].shape[0] == 1 else 'head'}
+
+
+def _decomposed(source: SourceViT) -> dict[str, Any]:
+    """ViTDet's relative position, whose tables tell windows and the native grid."""
+    sides = {}
+    for block in range(source.depth):
+        rows, columns = (
+            source.tensors.get(f'blocks.{block}.attn.rel_pos.{axis}')
+            for axis in ('rows', 'columns')
+        )
+        if rows is not None and columns is not None:
+            sides[block] = tuple((len(table) + 1) // 2 for table in (rows, columns))
+    if not sides:
+        return {}
+    window, grid = min(sides.values()), max(sides.values())
+    found = {'relative_position': 'decomposed', 'relative_grid': grid}
+    if window != grid:
+        found['window_size'] = window[0]
+        found['global_blocks'] = [block for block, side in sides.items() if side == grid]
+    return found
 
 
 def _delivery(source: SourceViT) -> str:

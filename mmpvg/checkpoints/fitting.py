@@ -271,6 +271,7 @@ class _Fitting:
                 '.rel_pos.mlp.': "relative_position='mlp'",
                 '.rel_pos.rows': "relative_position='decomposed'",
                 '.qkv.bias': 'qkv_bias=True',
+                'spatial_prior.': "type='mmpvg.MPVGViTAdapter'",
             }
             found = [h for part, h in hints.items() if any(part in n for n in self.left)]
             hint = f'; set its {" and ".join(found)}' if found else ''

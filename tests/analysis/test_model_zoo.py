@@ -52,6 +52,21 @@ def test_metafiles_say_what_the_configs_are(folder):
     assert expected == METAFILES[folder]
 
 
+def test_a_model_that_changed_is_counted_again(tmp_path):
+    folder = tmp_path / 'configs/classification'
+    folder.mkdir(parents=True)
+    leaf = folder / 'vit-t_mpvg_8xb128-300e_in1k.py'
+    base = f"_base_ = '{ROOT}/configs/classification/{leaf.name}'\n"
+    leaf.write_text(base)
+    metafile = update_metafile(folder, METAFILES['classification'])
+    (before,) = (model['Metadata'] for model in metafile['Models'])
+    assert before['FLOPs'] == {m['Name']: m for m in rows()}[leaf.stem]['Metadata']['FLOPs']
+    arch = 'dict(embed_dims=192, num_layers=6, num_heads=3)'
+    leaf.write_text(f'{base}model = dict(backbone=dict(arch={arch}))\n')
+    (after,) = (model['Metadata'] for model in update_metafile(folder, metafile)['Models'])
+    assert after['FLOPs'] < 0.6 * before['FLOPs'] and after['Parameters'] < before['Parameters']
+
+
 @pytest.mark.parametrize('folder', SHAPES)
 def test_models_that_differ_in_nothing_that_costs_cost_the_same(folder):
     costs = {}
@@ -72,7 +87,11 @@ def test_models_that_differ_in_nothing_that_costs_cost_the_same(folder):
 )
 def test_multiply_adds_are_counted_from_the_config(name):
     (model,) = (model for model in rows() if model['Name'] == name)
-    assert config_metadata(ROOT / model['Config']) == model['Metadata']
+    counted = {
+        **config_metadata(ROOT / model['Config']),
+        'Counted Model': cost_key(ROOT / model['Config']),
+    }
+    assert counted == model['Metadata']
 
 
 @pytest.mark.parametrize('folder', SHAPES)

@@ -50,5 +50,5 @@ def test_an_adapter_fills_an_adapter_whole(save):
 
 def test_an_adapter_is_no_plain_vit(save):
     file = save(MPVGViTAdapter(**ADAPTER))
-    with pytest.raises(ValueError, match='no place for.*spatial_prior|no place for.*level_embed'):
+    with pytest.raises(ValueError, match='no place for .*; set its type=.mmpvg.MPVGViTAdapter'):
         PretrainedViT(file)(MPVGViT(ARCH, img_size=64))

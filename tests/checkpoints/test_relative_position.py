@@ -101,6 +101,9 @@ def test_sam_gives_its_own_features(size, tmp_path):
     ).eval()  # fmt: skip
     report = PretrainedViT(str(file))(vit)
     assert not report.new and 'mask_decoder.iou_token.weight' in report.ignored
+    told = backbone_arguments(recognise(read_weights(str(file)), str(file)), num_heads=3)
+    assert told['relative_position'] == 'decomposed' and told['relative_grid'] == (4, 4)
+    assert (told['window_size'], told['global_blocks']) == (2, [2])
     sam.neck = torch.nn.Identity()
     image = torch.randn(1, 3, *size)
     with torch.no_grad():

@@ -4,7 +4,14 @@ import pytest
 import torch
 from mmengine.model import BaseModule
 
-from mmpvg.checkpoints import PretrainedViT, Weights, backbone_arguments, fit, recognise
+from mmpvg.checkpoints import (
+    PretrainedViT,
+    Weights,
+    backbone_arguments,
+    fit,
+    read_weights,
+    recognise,
+)
 from mmpvg.models import MPVGViT
 
 
@@ -295,3 +302,18 @@ def test_arguments_of_our_own_checkpoints(make_vit, delivery):
     )
     with pytest.raises(ValueError, match='48 wide.*num_heads'):
         backbone_arguments(source)
+
+
+def test_a_gaussian_in_some_blocks_is_not_guessed(make_vit, tmp_path):
+    vit = make_vit(
+        gaussian_bias='head', gaussian_blocks='window', window_size=2, global_blocks=(2,),
+        with_cls_token=False,
+    )  # fmt: skip
+    file = str(tmp_path / 'windows.pth')
+    torch.save(vit.state_dict(), file)
+    with pytest.raises(ValueError, match='Gaussian bias in some blocks alone'):
+        backbone_arguments(recognise(read_weights(file), file), num_heads=3)
+    every = make_vit(gaussian_bias='block', with_cls_token=False)
+    torch.save(every.state_dict(), file)
+    told = backbone_arguments(recognise(read_weights(file), file), num_heads=3)
+    assert told['gaussian_bias'] == 'block'

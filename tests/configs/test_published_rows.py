@@ -328,7 +328,8 @@ def test_segmenters_recipe(decoder):
         assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('SGD', 1e-3, 0.0)
         assert optimizer.momentum == 0.9 and [s.type for s in cfg.param_scheduler] == ['PolyLR']
         assert cfg.param_scheduler[0].power == 0.9 and cfg.train_cfg.max_iters == 160000
-        assert cfg.model.test_cfg.stride == (480, 480)
+        assert cfg.model.test_cfg.stride == (512, 512)
+        assert cfg.param_scheduler[0].eta_min == 1e-5
         # With a class token where it is published with one.
         assert (backbone.cls_token is not None) == (delivery in ('default', 'lape'))
         head = MODELS.build(copy.deepcopy(cfg.model.decode_head))

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 
 from mmpvg.engine import FiniteLossHook
+from mmpvg.engine.host import end_process
 
 spec = importlib.util.spec_from_file_location('tiny', Path(__file__).with_name('conftest.py'))
 tiny = importlib.util.module_from_spec(spec)
@@ -25,7 +26,9 @@ def main(folder: str) -> None:
     runner.model = MMDistributedDataParallel(runner.model, broadcast_buffers=False)
     runner.train()
     torch.save(runner.model.module.layer.state_dict(), f'{folder}/{dist.get_rank()}.pt')
+    dist.barrier()
     dist.destroy_process_group()
+    end_process()
 
 
 if __name__ == '__main__':

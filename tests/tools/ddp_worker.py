@@ -18,6 +18,8 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 SHARD = 2
 
+from mmpvg.engine.host import end_process
+
 
 def gradients(model, loss_of, batch, seed):
     model.zero_grad()
@@ -81,6 +83,7 @@ def main(config, data_root, out):
         torch.save(found, out)
     dist.barrier()
     dist.destroy_process_group()
+    end_process()
 
 
 if __name__ == '__main__':

@@ -13,9 +13,11 @@ model = dict(
         num_layers=2,
         num_heads=3,
         embed_dims=192,
+        drop_path_rate=0.0,
+        drop_rate=0.1,
         dropout_ratio=0.0,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     ),
     auxiliary_head=None,
-    test_cfg=dict(stride=(480, 480)),
+    test_cfg=dict(stride=(512, 512)),
 )

@@ -8,5 +8,5 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=0.0),
 )
 param_scheduler = [
-    dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=160000),
+    dict(type='PolyLR', power=0.9, eta_min=1e-5, by_epoch=False, begin=0, end=160000),
 ]

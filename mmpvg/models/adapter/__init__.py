@@ -1,7 +1,7 @@
 """Parts of ViT-Adapter (ICLR 2023). Building them needs mmcv with its compiled operators."""
 
 from .interaction import ConvMlp, Extractor, Injector, Interaction
-from .levels import Level, flatten_maps, reference_points, unflatten_tokens
+from .levels import Level, SamplingPlaces, flatten_maps, reference_points, unflatten_tokens
 from .spatial_prior import SpatialPrior
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     'Injector',
     'Interaction',
     'Level',
+    'SamplingPlaces',
     'SpatialPrior',
     'flatten_maps',
     'reference_points',

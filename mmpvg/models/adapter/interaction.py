@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import DropPath, build_layer_norm
-from .levels import Level, flatten_maps, reference_points, unflatten_tokens
+from .levels import Level, SamplingPlaces, flatten_maps, unflatten_tokens
 from .spatial_prior import init_convolution
 
 
@@ -43,30 +43,26 @@ class DeformableCrossAttention(nn.Module):
         # mmcv casts the sampling points to the type of the values. Under autocast half precision
         # would move them by a tenth of a cell on a large map, and bfloat16 by a whole one.
         self.attn.value_proj.register_forward_hook(_in_float32)
+        self.attn.output_proj.register_forward_pre_hook(_in_own_type)
 
-    def forward(
-        self, x: Tensor, x_levels: Sequence[Level], feat: Tensor, feat_levels: Sequence[Level]
-    ) -> Tensor:
+    def forward(self, x: Tensor, feat: Tensor, places: SamplingPlaces) -> Tensor:
         """Attend from x to feat.
 
         Args:
             x: Queries of shape (B, N, D).
-            x_levels: The maps that x is made of.
             feat: What is sampled, of shape (B, M, D).
-            feat_levels: The maps that feat is made of.
+            places: Where the queries lie in the maps that feat is made of.
 
         Returns:
             (B, N, D), without a residual.
         """
-        shapes = torch.tensor([level.grid for level in feat_levels], device=x.device)
-        starts = torch.tensor([0, *(level.size for level in feat_levels[:-1])], device=x.device)
         return self.attn(
             self.query_norm(x),
             value=self.feat_norm(feat),
             identity=x.new_zeros(()),
-            reference_points=reference_points(x_levels, feat_levels, x.device),
-            spatial_shapes=shapes,
-            level_start_index=starts.cumsum(0),
+            reference_points=places.points,
+            spatial_shapes=places.shapes,
+            level_start_index=places.starts,
         )
 
 
@@ -80,11 +76,9 @@ class Injector(DeformableCrossAttention):
         super().__init__(dims, num_heads, 3, num_points, value_ratio)
         self.gamma = nn.Parameter(torch.zeros(dims))
 
-    def forward(
-        self, x: Tensor, x_levels: Sequence[Level], feat: Tensor, feat_levels: Sequence[Level]
-    ) -> Tensor:
+    def forward(self, x: Tensor, feat: Tensor, places: SamplingPlaces) -> Tensor:
         """Inject the prior (feat) into the ViT's tokens (x); returns (B, N, D)."""
-        return x + self.gamma * super().forward(x, x_levels, feat, feat_levels)
+        return x + self.gamma * super().forward(x, feat, places)
 
 
 class ConvMlp(nn.Module):
@@ -141,11 +135,11 @@ class Extractor(DeformableCrossAttention):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(
-        self, x: Tensor, x_levels: Sequence[Level], feat: Tensor, feat_levels: Sequence[Level]
+        self, x: Tensor, feat: Tensor, places: SamplingPlaces, levels: Sequence[Level]
     ) -> Tensor:
-        """Let the prior (x) read the ViT's tokens (feat); returns (B, N, D)."""
-        x = x + super().forward(x, x_levels, feat, feat_levels)
-        return x + self.drop_path(self.mlp(self.mlp_norm(x), x_levels))
+        """Let the prior (x, made of these levels) read the ViT's tokens (feat): (B, N, D)."""
+        x = x + super().forward(x, feat, places)
+        return x + self.drop_path(self.mlp(self.mlp_norm(x), levels))
 
 
 class Interaction(nn.Module):
@@ -164,3 +158,8 @@ class Interaction(nn.Module):
 
 def _in_float32(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
     return output.float()
+
+
+def _in_own_type(module: nn.Linear, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    # Of a model that is half precision as a whole; autocast casts by itself.
+    return (inputs[0].to(module.weight.dtype),)

@@ -62,6 +62,28 @@ def reference_points(queries: Sequence[Level], keys: Sequence[Level], device=Non
     return (centres[:, None] / extents)[None]
 
 
+class SamplingPlaces(NamedTuple):
+    """What deformable attention is told about its queries and maps.
+
+    Attributes:
+        points: :func:`reference_points` of the queries in the maps.
+        shapes: (maps, 2): height and width of each.
+        starts: (maps,): the first token of each.
+    """
+
+    points: Tensor
+    shapes: Tensor
+    starts: Tensor
+
+    @classmethod
+    def of(cls, queries: Sequence[Level], maps: Sequence[Level], device=None) -> SamplingPlaces:
+        """Compute them for cells of some levels that sample some maps."""
+        shapes = torch.tensor([level.grid for level in maps], device=device)
+        ends = shapes.prod(1).cumsum(0)
+        starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+        return cls(reference_points(queries, maps, device), shapes, starts)
+
+
 def _centres(level: Level, device) -> Tensor:
     """(cells, 2): x and y of the centres of a map's cells, in pixels."""
     rows, columns = (

@@ -68,8 +68,8 @@ class MPVGViT(BaseModule):
         gaussian_blocks: Which blocks have it: ``all``, or those with a ``window``. Global attention
             without a bias keeps torch's flash kernel and needs no table of all pairs of tokens.
         gaussian_kernel: ``mask`` adds the Gaussian as a table of all pairs. ``flex`` computes it
-            inside torch's ``flex_attention`` in global blocks on CUDA, which compiles anew for
-            every size of image, and is ``mask`` elsewhere. It needs torch 2.5 or later.
+            inside torch's ``flex_attention`` in global blocks on CUDA, and is ``mask`` elsewhere.
+            It needs torch 2.6 or later.
         relative_position: A relative position in the logits of every block, beside the Gaussian or
             without it: ``mlp`` as timm's ``vit_relpos_*`` models, ``decomposed`` as ViTDet; None
             for none.

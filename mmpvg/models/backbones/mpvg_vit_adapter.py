@@ -16,11 +16,13 @@ from ..adapter import (
     Injector,
     Interaction,
     Level,
+    SamplingPlaces,
     SpatialPrior,
     flatten_maps,
     unflatten_tokens,
 )
 from ..adapter.spatial_prior import build_batch_norm, init_convolution
+from ..layers.windows import Grid
 from .mpvg_vit import MPVGViT
 
 PATCH_SIZE = 16
@@ -163,15 +165,17 @@ class MPVGViTAdapter(MPVGViT):
 
         x, grid, delivered = self._embed(x)
         vit_level = [Level(grid, PATCH_SIZE)]
+        in_pyramid = SamplingPlaces.of(vit_level, levels, x.device)
+        in_vit = SamplingPlaces.of(levels, vit_level, x.device)
         taps = []
         for interaction, (first, last) in zip(self.interactions, self.runs):
-            x = self._run(interaction.injector, x, vit_level, c, levels)
+            x = self._run(interaction.injector, x, c, in_pyramid)
             for index in range(first, last + 1):
                 x = self._run(self.blocks[index], x, delivered.blocks[index], grid)
             if last == len(self.blocks) - 1 and delivered.last_norm is not None:
                 x = x + delivered.last_norm
             for extractor in interaction.extractors:
-                c = self._run(extractor, c, levels, x, vit_level)
+                c = self._run(extractor, c, x, in_vit, levels)
             taps.append(self._output(x, grid))
 
         maps = unflatten_tokens(c, levels)
@@ -182,6 +186,14 @@ class MPVGViTAdapter(MPVGViT):
             for m, tap, stride in zip((finest, *maps), taps, STRIDES)
         ]
         return tuple(norm(m).contiguous() for norm, m in zip(self.output_norms, outputs))
+
+    def forward_tokens(self, x: Tensor) -> tuple[list[Tensor], Grid]:
+        """Not offered: the ViT's tokens without the adapter would be another network's.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError('MPVGViTAdapter gives maps, not tokens; call it as it is')
 
     def no_weight_decay(self) -> set[str]:
         """Own parameters that carry no weight decay, beside those every module names itself."""

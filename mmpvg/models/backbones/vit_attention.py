@@ -141,5 +141,5 @@ def _check_kernel(kernel: str, gaussian_bias: str | None, relative_position: str
         )
     if not has_flex_attention():
         raise ValueError(
-            "gaussian_kernel='flex' needs torch 2.5 or later; set gaussian_kernel='mask'"
+            "gaussian_kernel='flex' needs torch 2.6 or later; set gaussian_kernel='mask'"
         )

@@ -37,7 +37,8 @@ def scaled_dot_product(
     if bias is not None:
         bias = bias.to(q.dtype)
     if fused:
-        mask = None if bias is None else bias.expand(*q.shape[:2], -1, -1)
+        # Not expanded: torch pads a mask of odd width, and would pad every copy.
+        mask = bias[None] if bias is not None and bias.ndim == 3 else bias
         return F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
     logits = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
     if bias is not None:

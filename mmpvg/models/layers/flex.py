@@ -13,12 +13,8 @@ from .windows import Grid
 
 
 def has_flex_attention() -> bool:
-    """Whether this torch has ``flex_attention`` (2.5 and later)."""
-    try:
-        import torch.nn.attention.flex_attention  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Whether this torch's ``flex_attention`` can train a bias (2.6 and later)."""
+    return tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
 
 
 def gaussian_flex_attention(

@@ -44,7 +44,8 @@ class RelativePositionMlp(nn.Module):
         """
         h, w = grid
         with torch.autocast(self.mlp.fc1.weight.device.type, enabled=False):
-            table = self.mlp(self._log_offsets(grid)).permute(2, 0, 1)  # (heads, 2h - 1, 2w - 1)
+            offsets = self._log_offsets(grid).to(self.mlp.fc1.weight.dtype)
+            table = self.mlp(offsets).float().permute(2, 0, 1)  # (heads, 2h - 1, 2w - 1)
             # Of query i and key j the offset is i - j, at place i - j + h - 1: windows of the
             # mirrored table, the first for the last query. A view, so no index of all pairs.
             pairs = table.flip(1, 2).unfold(1, h, 1).unfold(2, w, 1).flip(1, 2)
@@ -105,7 +106,7 @@ class DecomposedRelativePosition(nn.Module):
             grid: (h, w), in patches.
 
         Returns:
-            Queries and keys of shape (B, heads, N, d + h + w).
+            Queries and keys of shape (B, heads, N, d + h + w), rounded up to 8.
         """
         (h, w), num_extra = grid, q.shape[2] - grid[0] * grid[1]
         terms = torch.cat(self._terms(q, grid), dim=-1)
@@ -113,10 +114,9 @@ class DecomposedRelativePosition(nn.Module):
         at_column = torch.eye(w, device=k.device).repeat(h, 1)
         places = torch.cat([at_row, at_column], dim=1).to(k.dtype)
         terms, places = (F.pad(x, (0, 0, num_extra, 0)) for x in (terms, places))
-        return (
-            torch.cat([q * q.shape[-1] ** -0.5, terms.to(q.dtype)], dim=-1),
-            torch.cat([k, places.expand(*k.shape[:2], -1, -1)], dim=-1),
-        )
+        q = torch.cat([q * q.shape[-1] ** -0.5, terms.to(q.dtype)], dim=-1)
+        k = torch.cat([k, places.expand(*k.shape[:2], -1, -1)], dim=-1)
+        return F.pad(q, (0, -q.shape[-1] % 8)), F.pad(k, (0, -k.shape[-1] % 8))
 
     def _terms(self, q: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Products with every row and every column: (B, heads, h*w, h) and (B, heads, h*w, w)."""

@@ -280,6 +280,22 @@ def test_under_autocast_sampling_stays_in_float32():
         assert (got.float() - wanted).norm() < 0.05 * wanted.norm()
 
 
+def test_a_model_that_is_half_precision_as_a_whole_runs():
+    model = randomized(gaussian_bias='head', relative_position='mlp')
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = model(image)
+        maps = model.bfloat16()(image.bfloat16())
+    for got, wanted in zip(maps, expected):
+        assert got.dtype == torch.bfloat16
+        assert (got.float() - wanted).norm() < 0.1 * wanted.norm()
+
+
+def test_it_gives_maps_and_no_tokens():
+    with pytest.raises(NotImplementedError, match='gives maps, not tokens'):
+        randomized().forward_tokens(torch.randn(1, 3, 64, 96))
+
+
 def test_the_delivery_costs_its_norms_alone():
     counts = {
         delivery: sum(

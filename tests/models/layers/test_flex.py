@@ -12,7 +12,7 @@ from mmpvg.models.layers import (
 )
 
 needs_flex = pytest.mark.skipif(
-    not has_flex_attention(), reason='this torch has no flex_attention (2.5 and later do)'
+    not has_flex_attention(), reason="this torch's flex_attention trains no bias (2.6 and later do)"
 )
 
 
