@@ -16,9 +16,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-SHARD = 2
-
 from mmpvg.engine.host import end_process
+
+SHARD = 2
 
 
 def gradients(model, loss_of, batch, seed):
