@@ -61,7 +61,7 @@ def test_a_model_that_changed_is_counted_again(tmp_path):
     metafile = update_metafile(folder, METAFILES['classification'])
     (before,) = (model['Metadata'] for model in metafile['Models'])
     assert before['FLOPs'] == {m['Name']: m for m in rows()}[leaf.stem]['Metadata']['FLOPs']
-    arch = 'dict(embed_dims=192, num_layers=6, num_heads=3)'
+    arch = 'dict(_delete_=True, embed_dims=192, num_layers=6, num_heads=3)'
     leaf.write_text(f'{base}model = dict(backbone=dict(arch={arch}))\n')
     (after,) = (model['Metadata'] for model in update_metafile(folder, metafile)['Models'])
     assert after['FLOPs'] < 0.6 * before['FLOPs'] and after['Parameters'] < before['Parameters']
