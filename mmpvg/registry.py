@@ -12,7 +12,9 @@ from .utils import require_stack
 require_stack()
 
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
@@ -27,6 +29,15 @@ MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmpvg', locations=['mm
 
 # Checks that run while training and testing.
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmpvg', locations=['mmpvg.engine'])
+
+# Training that a kill and a resume do not change.
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmpvg', locations=['mmpvg.engine'])
+DATA_SAMPLERS = Registry(
+    'data sampler',
+    parent=MMENGINE_DATA_SAMPLERS,
+    scope='mmpvg',
+    locations=['mmpvg.datasets.reproducible_batches'],
+)
 
 # Parameter groups: layer-wise learning-rate decay, no weight decay where the papers have none.
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(

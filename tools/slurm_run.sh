@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Start a tool on a slurm cluster: slurm_run.sh PARTITION JOB_NAME SCRIPT ARGUMENTS...
 # slurm_train.sh and slurm_test.sh call this. Environment: GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
+# REQUEUE=1 submits a batch job instead (options in SBATCH_ARGS) that goes on after a pre-emption and
+# after its time is up, of which the processes are told GRACE seconds before.
 set -euo pipefail
 partition=$1 job=$2 script=$3
 shift 3
@@ -8,9 +10,29 @@ GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 CPUS_PER_TASK=${CPUS_PER_TASK:-5}
 read -r -a srun_args <<<"${SRUN_ARGS:-}"
+read -r -a sbatch_args <<<"${SBATCH_ARGS:-}"
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" exec srun -p "$partition" --job-name="$job" \
-    --gres=gpu:"$GPUS_PER_NODE" --ntasks="$GPUS" --ntasks-per-node="$GPUS_PER_NODE" \
-    --cpus-per-task="$CPUS_PER_TASK" --kill-on-bad-exit=1 ${srun_args[@]+"${srun_args[@]}"} \
-    python -u "$tools/$script" "$@" --launcher slurm
+export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
+resources=(-p "$partition" --job-name="$job" --gres=gpu:"$GPUS_PER_NODE" --ntasks="$GPUS"
+    --ntasks-per-node="$GPUS_PER_NODE" --cpus-per-task="$CPUS_PER_TASK")
+start=(--kill-on-bad-exit=1 ${srun_args[@]+"${srun_args[@]}"}
+    python -u "$tools/$script" "$@" --launcher slurm)
+if [[ ${REQUEUE:-0} != 1 ]]; then
+    exec srun "${resources[@]}" "${start[@]}"
+fi
+
+# srun tells the highest exit code, also of a process that it killed; the file has that of the run.
+exec sbatch "${resources[@]}" --requeue --open-mode=append --signal=TERM@"${GRACE:-120}" \
+    ${sbatch_args[@]+"${sbatch_args[@]}"} <<EOF
+#!/usr/bin/env bash
+export MMPVG_EXIT_CODE_FILE=\$(mktemp)
+srun --cpus-per-task=$CPUS_PER_TASK$(printf ' %q' "${start[@]}")
+status=\$?
+code=\$(cat "\$MMPVG_EXIT_CODE_FILE")
+rm -f "\$MMPVG_EXIT_CODE_FILE"
+if [[ \$code == 75 ]]; then
+    scontrol requeue "\$SLURM_JOB_ID"
+fi
+exit "\${code:-\$status}"
+EOF

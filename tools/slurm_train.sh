@@ -2,7 +2,12 @@
 # Train on a slurm cluster.
 set -euo pipefail
 if [ $# -lt 4 ]; then
-    echo "usage: [GPUS= GPUS_PER_NODE= CPUS_PER_TASK= SRUN_ARGS=] $0 PARTITION JOB_NAME CONFIG WORK_DIR [train.py arguments]" >&2
+    echo "usage: [GPUS= GPUS_PER_NODE= CPUS_PER_TASK= SRUN_ARGS= REQUEUE=1] $0 PARTITION JOB_NAME CONFIG WORK_DIR [train.py arguments]" >&2
     exit 2
 fi
-exec bash "$(dirname "$0")/slurm_run.sh" "$1" "$2" train.py "$3" --work-dir "$4" "${@:5}"
+# A job that is requeued must go on where it was.
+resume=()
+if [[ ${REQUEUE:-0} == 1 && " ${*:5} " != *" --resume "* ]]; then
+    resume=(--resume)
+fi
+exec bash "$(dirname "$0")/slurm_run.sh" "$1" "$2" train.py "$3" --work-dir "$4" "${@:5}" ${resume[@]+"${resume[@]}"}

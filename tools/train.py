@@ -2,7 +2,11 @@
 
 from mmpvg.engine.cli import train
 from mmpvg.engine.host import end_process
+from mmpvg.engine.preemption_hook import Preempted
 
 if __name__ == '__main__':
-    train()
+    try:
+        train()
+    except Preempted as preempted:
+        end_process(preempted.code)
     end_process()

@@ -21,7 +21,7 @@ model = dict(
     auxiliary_head=dict(in_channels=dims, channels=channels, num_classes=6),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=400, val_interval=200)
+train_cfg = dict(type='mmpvg.IterBasedTrainLoop', max_iters=400, val_interval=200)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=400),

@@ -6,10 +6,15 @@ from .checkpoint_hook import CheckpointHook
 from .class_count_hook import ClassCountCheckHook
 from .finite_loss_hook import FiniteLossHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .preemption_hook import PreemptionHook
+from .reproducible_loops import EpochBasedTrainLoop, IterBasedTrainLoop
 
 __all__ = [
     'CheckpointHook',
     'ClassCountCheckHook',
+    'EpochBasedTrainLoop',
     'FiniteLossHook',
+    'IterBasedTrainLoop',
     'LayerDecayOptimWrapperConstructor',
+    'PreemptionHook',
 ]

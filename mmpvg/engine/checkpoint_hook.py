@@ -14,6 +14,9 @@ from mmengine.runner import Runner
 from mmpvg.registry import HOOKS
 from mmpvg.utils.whole_file import remove_parts, write_whole
 
+# What a run that had to end leaves; one at most.
+PREEMPTED_NAME = 'preempted.pth'
+
 
 class WholeFileBackend(LocalBackend):
     """mmengine's local files, each of them written in one step."""
@@ -64,7 +67,24 @@ class CheckpointHook(MMEngineCheckpointHook):
                 dropped.append(self.keep_ckpt_ids.popleft())
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        name = self.filename_tmpl.format(step)
+        self._write(runner, self.filename_tmpl.format(step), meta)
+        if is_main_process():
+            for name in [*map(self.filename_tmpl.format, dropped), PREEMPTED_NAME]:
+                self._remove(osp.join(self.out_dir, name))
+
+    def save_now(self, runner: Runner) -> str:
+        """Save the iteration that is ending as ``preempted.pth``.
+
+        To be called in ``after_train_iter`` by all processes. The next regular checkpoint takes its
+        place.
+
+        Returns:
+            Where it is, and where ``--resume`` goes on.
+        """
+        self._write(runner, PREEMPTED_NAME, dict(epoch=runner.epoch, iter=runner.iter + 1))
+        return self.last_ckpt
+
+    def _write(self, runner: Runner, name: str, meta: dict) -> None:
         self.last_ckpt = osp.join(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
@@ -79,8 +99,6 @@ class CheckpointHook(MMEngineCheckpointHook):
         )
         if is_main_process():
             write_whole(osp.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
-            for old in dropped:
-                self._remove(osp.join(self.out_dir, self.filename_tmpl.format(old)))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         with self._removals_afterwards():

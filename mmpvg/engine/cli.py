@@ -15,6 +15,7 @@ from ..utils import require_stack
 from .backbone_start import start_backbone
 from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_batch_size
 from .predictions import keep_predictions, show_predictions
+from .preemption_hook import Preempted
 from .preflight import check_data_files
 from .tta import use_tta
 
@@ -71,6 +72,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     Raises:
         FileNotFoundError: If the config, a checkpoint or the data is missing.
         ImportError: If a package that the config needs is missing or does not fit.
+        Preempted: A ``SystemExit``, when the run was told to end and has saved where it is.
         ValueError: If the batch cannot be trained on, or cannot be scaled to.
     """
     args = train_parser().parse_args(argv)
@@ -95,7 +97,11 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     runner = _build_runner(cfg)
     check_batch_norm(cfg)
     warn_of_batch_size(cfg)
-    runner.train()
+    try:
+        runner.train()
+    except Preempted:
+        leave_process_group()
+        raise
     leave_process_group()
     return runner
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -67,17 +68,24 @@ def leave_process_group() -> None:
         dist.destroy_process_group()
 
 
-def end_process() -> None:
-    """End a process of a finished run; on a CPU-only host without what runs at its very end.
+def end_process(code: int = 0) -> None:
+    """End a process whose work is done; on a CPU-only host without what runs at its very end.
 
     There a gloo process now and then aborts while C++ takes its threads down, after all is done and
     written, and the launcher would call the whole run failed.
+
+    Args:
+        code: Exit code; 0 for a finished run.
     """
+    if code and 'MMPVG_EXIT_CODE_FILE' in os.environ:
+        # tools/dist_run.sh exits with it, where torchrun exits with 1.
+        Path(os.environ['MMPVG_EXIT_CODE_FILE']).write_text(str(code))
     if int(os.environ.get('WORLD_SIZE', '1')) > 1 and get_device() == 'cpu':
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
+    sys.exit(code)
 
 
 def check_batch_norm(cfg: Config) -> None:

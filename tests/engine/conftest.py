@@ -63,7 +63,9 @@ def tiny_run():
             train_cfg=dict(by_epoch=True, max_epochs=epochs),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9), **wrapper),
             default_hooks=dict(
-                checkpoint=dict(type='mmpvg.CheckpointHook', interval=1, **(checkpoint or {}))
+                checkpoint=dict(
+                    {'type': 'mmpvg.CheckpointHook', 'interval': 1, **(checkpoint or {})}
+                )
             ),
             custom_hooks=list(hooks),
             experiment_name=f'{Path(work_dir).name}_{os.urandom(4).hex()}',

@@ -3,6 +3,7 @@ _base_ = './mmpretrain.py'
 custom_hooks = [
     dict(type='mmpvg.ClassCountCheckHook'),
     dict(type='mmpvg.FiniteLossHook'),
+    dict(type='mmpvg.PreemptionHook'),
     dict(type='PrepareProtoBeforeValLoopHook'),
     dict(type='SyncBuffersHook'),
 ]

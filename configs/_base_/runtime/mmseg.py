@@ -18,7 +18,11 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
-custom_hooks = [dict(type='mmpvg.ClassCountCheckHook'), dict(type='mmpvg.FiniteLossHook')]
+custom_hooks = [
+    dict(type='mmpvg.ClassCountCheckHook'),
+    dict(type='mmpvg.FiniteLossHook'),
+    dict(type='mmpvg.PreemptionHook'),
+]
 vis_backends = [dict(type='LocalVisBackend')]
 # Nameless, so that each run of a process gets its own and logs to its own folder.
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends)

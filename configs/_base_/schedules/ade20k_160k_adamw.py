@@ -1,6 +1,6 @@
 # ADE20K recipe of papers.md: AdamW, lr 12e-5, wd 0.01, layer decay 0.95, total batch 8, 160k
 # iterations, poly power 1.0 after 1500 iterations of linear warm-up.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
+train_cfg = dict(type='mmpvg.IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(

@@ -1,6 +1,6 @@
 # ImageNet recipe of papers.md, which is DeiT's: AdamW, lr 5e-4 at batch 1024, wd 0.05, 300 epochs,
 # cosine after 5 epochs of linear warm-up; no weight decay on PE, norms, biases and class token.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=5)
+train_cfg = dict(type='mmpvg.EpochBasedTrainLoop', max_epochs=300, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(

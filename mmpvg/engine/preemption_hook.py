@@ -1,0 +1,130 @@
+"""A run that is told to end saves where it is, and says that it wants to go on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, barrier, get_world_size
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from mmpvg.registry import HOOKS
+
+from .checkpoint_hook import CheckpointHook
+
+# EX_TEMPFAIL of sysexits.h: try again later. Schedulers can be told to requeue on it.
+REQUEUE_EXIT_CODE = 75
+
+
+class Preempted(SystemExit):
+    """Ends a run that is to go on later."""
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Save a checkpoint and exit with code 75 when a scheduler sends SIGTERM.
+
+    Slurm, Kubernetes and others send it some seconds before they kill a job that is pre-empted or
+    out of time. The iteration is finished, ``preempted.pth`` written, and all processes exit
+    together; ``--resume`` goes on from there. A signal that reaches one process stops all.
+    With gradient accumulation the step is finished first. A signal during validation waits for the
+    next training iteration; in our configs a checkpoint is written before each validation.
+
+    Args:
+        signals: Names of the signals, such as ``SIGTERM`` or ``SIGUSR1``.
+        exit_code: With which the processes exit.
+        interval: Iterations between the exchanges of several processes about a signal.
+
+    Raises:
+        ValueError: If a signal is not known, or the interval is below 1.
+    """
+
+    # When all else of the iteration is done.
+    priority = 'LOWEST'
+
+    def __init__(
+        self,
+        signals: Sequence[str] = ('SIGTERM', 'SIGUSR1'),
+        exit_code: int = REQUEUE_EXIT_CODE,
+        interval: int = 10,
+    ) -> None:
+        unknown = [name for name in signals if name not in signal.Signals.__members__]
+        if unknown:
+            raise ValueError(f"signals {unknown} are not known; give names such as 'SIGTERM'")
+        if interval < 1:
+            raise ValueError(f'interval must be 1 or more iterations, got {interval}')
+        self.signals = [signal.Signals[name] for name in signals]
+        self.exit_code = exit_code
+        self.interval = interval
+        self._told: str | None = None
+        self._ends = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen.
+
+        Raises:
+            TypeError: If no :class:`mmpvg.CheckpointHook` writes the checkpoints of this run.
+        """
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        if not hooks:
+            raise TypeError(
+                "PreemptionHook saves through mmpvg's CheckpointHook; set "
+                "default_hooks.checkpoint.type='mmpvg.CheckpointHook'"
+            )
+        self._checkpoint_hook = hooks[0]
+        if threading.current_thread() is not threading.main_thread():
+            runner.logger.warning('signals reach the main thread only; pre-emption is not noticed')
+            return
+        self._told, self._ends = None, False
+        self._before = {number: signal.signal(number, self._note) for number in self.signals}
+
+    def after_train(self, runner: Runner) -> None:
+        """Listen no more."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Save and exit, when a process was told to.
+
+        Raises:
+            Preempted: A ``SystemExit`` with the exit code.
+        """
+        self._ends = self._ends or self._all_agree(runner.iter + 1)
+        if not self._ends or runner.iter + 1 == runner.max_iters:
+            # After the last iteration all that is left is to end.
+            return
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, OptimWrapper) and not wrapper.should_update():
+            return
+        path = self._checkpoint_hook.save_now(runner)
+        # The first process that exits makes a launcher end the others, which may be writing.
+        barrier()
+        runner.logger.warning(
+            f'{self._told or "another process"} told this run to end: saved {path} at iteration '
+            f'{runner.iter + 1}; --resume goes on from there'
+        )
+        self.after_train(runner)
+        raise Preempted(self.exit_code)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # Workers of data loaders inherit this, so that a signal to the whole group leaves them be.
+        self._told = signal.Signals(number).name
+
+    def _all_agree(self, iteration: int) -> bool:
+        if get_world_size() == 1:
+            return self._told is not None
+        if iteration % self.interval:
+            return False
+        told = torch.tensor(int(self._told is not None))
+        all_reduce(told, 'max')
+        return bool(told.item())

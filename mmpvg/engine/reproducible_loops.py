@@ -1,0 +1,158 @@
+"""mmengine's training loops, which a kill and ``--resume`` do not change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
+from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmpvg.datasets.reproducible_batches import draw_for_iteration, load_with_seeds
+from mmpvg.registry import LOOPS
+
+# Epoch, batches done of it, batches that it has: in the message hub, which checkpoints keep.
+_PLACE = 'mmpvg_place'
+
+
+class _Reproducible:
+    """What both loops do: batches by their place, and random numbers of the model by theirs."""
+
+    def _build(self, runner: Any, dataloader: dict, endless: bool) -> DataLoader:
+        """The training data with :class:`ReproducibleBatchSampler` around its batches.
+
+        Raises:
+            TypeError: If ``dataloader`` is no config.
+        """
+        if not isinstance(dataloader, dict):
+            raise TypeError(
+                f'mmpvg.{type(self).__name__} needs the config of the training data loader, not a '
+                f'{type(dataloader).__name__}; give a dict, or use mmengine.{type(self).__name__}'
+            )
+        self._config = {**dataloader}
+        self._config['batch_sampler'] = dict(
+            type='mmpvg.ReproducibleBatchSampler',
+            batch_sampler=self._config.get('batch_sampler'),
+            drop_last=self._config.pop('drop_last', False),
+            endless=endless,
+        )
+        built = self._build_with_seed(runner)
+        load_with_seeds(built.dataset)
+        return built
+
+    def _build_with_seed(self, runner: Any) -> DataLoader:
+        self._seed = runner.seed
+        return runner.build_dataloader(
+            self._config,
+            seed=runner.seed,
+            diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
+        )
+
+    def run(self) -> nn.Module:
+        """Train."""
+        if self.runner.seed != self._seed:
+            # The seed of the run that is resumed, which mmengine reads after it built the loop.
+            self._config['dataset'] = self.dataloader.dataset
+            self.dataloader = self._build_with_seed(self.runner)
+        return super().run()
+
+    def run_iter(self, *args: Any, **kwargs: Any) -> None:
+        """Train on a batch; drop path, dropout and samplers of boxes draw by its place."""
+        draw_for_iteration(self._seed, self.iter)
+        super().run_iter(*args, **kwargs)
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(_Reproducible, MMEngineEpochBasedTrainLoop):
+    """mmengine's loop of epochs, reproducible and resumed where it stopped, amid an epoch too.
+
+    All that is drawn at random in training depends on the seed, the process and the place in the
+    training alone. So a run that was interrupted ends with the weights of one that was not, and the
+    number of workers of the data loader changes nothing. mmengine starts its workers anew on
+    resume, and an epoch at its beginning.
+
+    Args:
+        runner: Of the training.
+        dataloader: Config of the training data.
+        **kwargs: mmengine's: ``max_epochs``, ``val_begin``, ``val_interval``,
+            ``dynamic_intervals``.
+
+    Raises:
+        TypeError: If the data loader is no config.
+    """
+
+    def __init__(self, runner: Any, dataloader: dict, **kwargs: Any) -> None:
+        super().__init__(runner, self._build(runner, dataloader, endless=False), **kwargs)
+
+    def run_epoch(self) -> None:
+        """Train for an epoch, or for what is left of it."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        done, number = self._done(), len(self.dataloader)
+        self.dataloader.batch_sampler.go_to(self._seed, self._epoch, done)
+        for index, batch in enumerate(self.dataloader, start=done):
+            # With this iteration, as a checkpoint of it will say.
+            self.runner.message_hub.update_info(_PLACE, [self._epoch, index + 1, number])
+            self.run_iter(index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _done(self) -> int:
+        """Batches of the epoch that a run before this one has done, when resumed from amid it."""
+        epoch, done, number = self.runner.message_hub.runtime_info.get(_PLACE) or (-1, 0, 1)
+        if epoch != self._epoch:
+            return 0
+        # The same share of it, should the run have had other batches or as many processes.
+        return done * len(self.dataloader) // number
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(_Reproducible, MMEngineIterBasedTrainLoop):
+    """mmengine's loop of iterations, reproducible and resumed without loading what has been seen.
+
+    As :class:`EpochBasedTrainLoop`. A sampler that ends starts its next epoch without mmengine's
+    restart of the workers.
+
+    Args:
+        runner: Of the training.
+        dataloader: Config of the training data.
+        **kwargs: mmengine's: ``max_iters``, ``val_begin``, ``val_interval``,
+            ``dynamic_intervals``.
+
+    Raises:
+        TypeError: If the data loader is no config.
+    """
+
+    def __init__(self, runner: Any, dataloader: dict, **kwargs: Any) -> None:
+        # It saves the time of loading what has been seen, which is not spent here.
+        kwargs.pop('fast_forward_on_resume', None)
+        super().__init__(runner, self._build(runner, dataloader, endless=True), **kwargs)
+
+    def run(self) -> nn.Module:
+        """Train."""
+        self.dataloader_iterator = _Batches(self)
+        return super().run()
+
+
+class _Batches:
+    """The batches of a loop from its iteration on."""
+
+    def __init__(self, loop: IterBasedTrainLoop) -> None:
+        self.loop = loop
+        self.batches = None
+        # mmengine asks for what it has seen, to throw it away.
+        self.to_skip = loop.iter
+
+    def skip_iter(self, number: int) -> None:
+        """What onedl-mmengine calls instead."""
+        self.to_skip -= number
+
+    def __next__(self) -> Any:
+        if self.to_skip:
+            self.to_skip -= 1
+            return None
+        if self.batches is None:
+            self.loop.dataloader.batch_sampler.go_to(self.loop._seed, number=self.loop.iter)
+            self.batches = iter(self.loop.dataloader)
+        return next(self.batches)
