@@ -2,17 +2,22 @@
 
 from .classification_study import Result, StudyRun, plan_study, run_study, summarize
 from .flops import PartCost, count_macs, part_costs
+from .kill_study import Outcome, Trial, plan_kills, run_kill_study
 from .schedule import LearningRateCurve, learning_rate_curve
 
 __all__ = [
     'LearningRateCurve',
+    'Outcome',
     'PartCost',
     'Result',
     'StudyRun',
+    'Trial',
     'count_macs',
     'learning_rate_curve',
     'part_costs',
+    'plan_kills',
     'plan_study',
+    'run_kill_study',
     'run_study',
     'summarize',
 ]

@@ -83,7 +83,7 @@ class ReproducibleBatchSampler(Sampler):
         self.sampler = sampler
         self.batch_size = batch_size
         self.endless = endless
-        self.place: tuple[int, int, int] | None = None
+        self.go_to(seed=0)
 
     def go_to(self, seed: int, epoch: int = 0, number: int = 0) -> None:
         """Choose the place from which the next iteration starts.
@@ -96,13 +96,7 @@ class ReproducibleBatchSampler(Sampler):
         self.place = seed, epoch, number
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        """Batches from the place on; none before a place is chosen.
-
-        Only indices are made of what is left out, nothing is loaded.
-        """
-        if self.place is None:
-            # mmengine 0.10.7 starts to load when it builds a loop, before it knows of a resume.
-            return iter(())
+        # Only indices are made of what is left out; nothing is loaded.
         seed, epoch, number = self.place
         every = self._endless(seed, epoch) if self.endless else self._epoch(seed, epoch)
         return islice(every, number, None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -79,6 +81,12 @@ class PreemptionHook(Hook):
                 "default_hooks.checkpoint.type='mmpvg.CheckpointHook'"
             )
         self._checkpoint_hook = hooks[0]
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                loader = loop.dataloader
+                loader.worker_init_fn = partial(
+                    _start_worker, loader.worker_init_fn, list(self.signals)
+                )
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('signals reach the main thread only; pre-emption is not noticed')
             return
@@ -117,7 +125,6 @@ class PreemptionHook(Hook):
         raise Preempted(self.exit_code)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        # Workers of data loaders inherit this, so that a signal to the whole group leaves them be.
         self._told = signal.Signals(number).name
 
     def _all_agree(self, iteration: int) -> bool:
@@ -128,3 +135,23 @@ class PreemptionHook(Hook):
         told = torch.tensor(int(self._told is not None))
         all_reduce(told, 'max')
         return bool(told.item())
+
+
+def _start_worker(
+    start: Callable[[int], None] | None, signals: Sequence[signal.Signals], worker: int
+) -> None:
+    """Let a worker of a data loader outlive signals that all processes of a job get.
+
+    From its own process, which ends workers so, it takes them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def wait() -> None:
+        while True:
+            # A handler would not tell who sent it.
+            if signal.sigwaitinfo(signals).si_pid == os.getppid():
+                os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+    if start is not None:
+        start(worker)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mmpvg.datasets.reproducible_batches import draw_for_iteration, load_with_seeds
 from mmpvg.registry import LOOPS
@@ -127,12 +128,24 @@ class IterBasedTrainLoop(_Reproducible, MMEngineIterBasedTrainLoop):
     def __init__(self, runner: Any, dataloader: dict, **kwargs: Any) -> None:
         # It saves the time of loading what has been seen, which is not spent here.
         kwargs.pop('fast_forward_on_resume', None)
-        super().__init__(runner, self._build(runner, dataloader, endless=True), **kwargs)
+        built = self._build(runner, dataloader, endless=True)
+        super().__init__(runner, _NotStarted(built.dataset), **kwargs)
+        self.dataloader = built
 
     def run(self) -> nn.Module:
         """Train."""
         self.dataloader_iterator = _Batches(self)
         return super().run()
+
+
+class _NotStarted:
+    """For mmengine 0.10.7, which starts to load when it builds the loop, before it may resume."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator:
+        return iter(())
 
 
 class _Batches:

@@ -1,0 +1,259 @@
+"""Kill trainings at chosen and at random instants, resume them, and compare what they end with."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmpvg.engine.preemption_hook import REQUEUE_EXIT_CODE
+from mmpvg.utils.whole_file import PART_SUFFIX
+
+_TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'
+
+#: SIGKILL at a random instant of the training, SIGKILL while a checkpoint is written, SIGTERM.
+KINDS = ('random', 'saving', 'sigterm')
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training that is interrupted once.
+
+    Attributes:
+        kind: One of :data:`KINDS`.
+        seed: Of the instant.
+    """
+
+    kind: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The trial's folder."""
+        return f'{self.kind}_{self.seed}'
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an interrupted training.
+
+    Attributes:
+        trial: Which.
+        exit_code: Of the interrupted process; negative for a signal.
+        half_written: A checkpoint was being written when it was killed.
+        whole: All checkpoints that it left can be read.
+        resumed_at: Iteration from which it went on; 0 for a start anew.
+        differing: Tensors of the model and the optimizer that are not bit-equal to those of the
+            training that was never interrupted.
+    """
+
+    trial: Trial
+    exit_code: int
+    half_written: bool
+    whole: bool
+    resumed_at: int
+    differing: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """It ended as the uninterrupted one, and lost nothing that was on the disk."""
+        told = self.trial.kind != 'sigterm' or self.exit_code == REQUEUE_EXIT_CODE
+        return told and self.whole and not self.differing
+
+
+def plan_kills(**counts: int) -> list[Trial]:
+    """Trials of each kind.
+
+    Args:
+        **counts: Kind -> number.
+
+    Raises:
+        ValueError: If a kind is not known.
+    """
+    for kind in counts:
+        if kind not in KINDS:
+            raise ValueError(f'kind {kind!r} is not known; there are {", ".join(KINDS)}')
+    return [Trial(kind, seed) for kind, number in counts.items() for seed in range(number)]
+
+
+def run_kill_study(
+    trials: Sequence[Trial],
+    config: str,
+    out_dir: str | Path,
+    options: Sequence[str] = (),
+    jobs: int = 1,
+    progress: Callable[[int, Outcome], None] = lambda done, outcome: None,
+) -> list[Outcome]:
+    """Train once without, and for each trial with an interruption.
+
+    Args:
+        trials: The interruptions.
+        config: Config of the training.
+        out_dir: A folder for each training is made there; it must not hold earlier ones.
+        options: ``KEY=VALUE`` settings of the config. The training must write some checkpoints.
+        jobs: Trials at a time. Each training computes on one thread, whatever the number.
+        progress: Called after each trial with how many are done and the outcome.
+
+    Raises:
+        FileExistsError: If a folder of a training is there already.
+        RuntimeError: If a training fails by itself; the message ends with its last lines.
+        ValueError: If the training writes less than three checkpoints.
+    """
+    out_dir = Path(out_dir)
+    for name in ['whole', *(trial.name for trial in trials)]:
+        if (out_dir / name).exists():
+            raise FileExistsError(f'{out_dir / name} is of an earlier study; give another folder')
+    whole = _Training(config, out_dir / 'whole', options)
+    whole.start()
+    times = [time.monotonic() for _ in whole.checkpoints()]
+    whole.finish()
+    if len(times) < 3:
+        raise ValueError(f'{config} writes {len(times)} checkpoints; a study needs 3 or more')
+    pace = (times[-1] - times[0]) / (len(times) - 1)
+    expected = whole.tensors()
+
+    def run(trial: Trial) -> Outcome:
+        training = _Training(config, out_dir / trial.name, options)
+        return _run_trial(trial, training, len(times), pace, expected)
+
+    outcomes = []
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(run, trial) for trial in trials]
+        try:
+            for future in as_completed(waiting):
+                outcomes.append(future.result())
+                progress(len(outcomes), outcomes[-1])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return sorted(outcomes, key=lambda outcome: trials.index(outcome.trial))
+
+
+def _run_trial(
+    trial: Trial, training: _Training, number: int, pace: float, expected: dict[str, Tensor]
+) -> Outcome:
+    """Interrupt amid the training, between its first checkpoint and its last but one."""
+    chance = random.Random(f'{trial.kind} {trial.seed}')
+    wait_for = chance.randrange(1, number)
+    training.start()
+    if trial.kind == 'saving':
+        _take(training.parts(), wait_for)
+    else:
+        _take(training.checkpoints(), min(wait_for, number - 2))
+        time.sleep(chance.uniform(0, pace))
+    exit_code = training.interrupt(signal.SIGTERM if trial.kind == 'sigterm' else signal.SIGKILL)
+    half_written = any(training.folder.glob(f'*.pth.*{PART_SUFFIX}'))
+    whole = all(_is_whole(path) for path in training.folder.glob('*.pth'))
+    resumed_at = training.saved_iteration()
+    training.start()
+    training.finish()
+    found = training.tensors()
+    differing = [
+        name
+        for name in sorted({*found, *expected})
+        if name not in found or name not in expected or not torch.equal(found[name], expected[name])
+    ]
+    return Outcome(trial, exit_code, half_written, whole, resumed_at, tuple(differing))
+
+
+class _Training:
+    """A training in a process of its own, with ``--resume`` each time it is started."""
+
+    def __init__(self, config: str, folder: Path, options: Sequence[str]) -> None:
+        self.folder = folder
+        self.command = [sys.executable, str(_TRAIN), str(config), '--resume']
+        self.command += ['--work-dir', str(folder), '--cfg-options', *options]
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log = self.folder / 'output.txt'
+        with self.log.open('a') as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Sums of floats depend on the number of threads.
+                env={**os.environ, 'OMP_NUM_THREADS': '1'},
+                start_new_session=True,
+            )
+
+    def checkpoints(self) -> Iterator[str]:
+        """Names of checkpoints as they appear, until the process ends."""
+        return self._appearing('*.pth')
+
+    def parts(self) -> Iterator[str]:
+        """Names of files that are being written, likewise."""
+        return self._appearing(f'*.pth.*{PART_SUFFIX}')
+
+    def interrupt(self, number: signal.Signals) -> int:
+        """Signal the process and its workers; tell the exit code."""
+        os.killpg(self.process.pid, number)
+        return self.process.wait()
+
+    def finish(self) -> None:
+        if self.process.wait():
+            last = '\n'.join(self.log.read_text().splitlines()[-5:])
+            raise RuntimeError(f'the training in {self.folder} failed:\n{last}')
+
+    def saved_iteration(self) -> int:
+        """Iteration from which a resume goes on."""
+        return self._last()['meta']['iter'] if (self.folder / 'last_checkpoint').exists() else 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the last checkpoint's model and optimizer."""
+        last = self._last()
+        return dict(_tensors_in({key: last[key] for key in ('state_dict', 'optimizer')}))
+
+    def _last(self) -> dict:
+        return _read(Path((self.folder / 'last_checkpoint').read_text()))
+
+    def _appearing(self, pattern: str) -> Iterator[str]:
+        seen = set()
+        while True:
+            ended = self.process.poll() is not None
+            new = [path.name for path in self.folder.glob(pattern) if path.name not in seen]
+            yield from new
+            seen.update(new)
+            if ended:
+                return
+            time.sleep(2e-4)
+
+
+def _take(names: Iterator[str], number: int) -> None:
+    for _ in range(number):
+        if next(names, None) is None:
+            raise RuntimeError('the training ended before it could be interrupted')
+
+
+def _read(path: Path) -> dict:
+    # The trainings of this very study wrote it.
+    return torch.load(path, map_location='cpu', weights_only=False)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return 'state_dict' in _read(path)
+    except Exception:
+        return False
+
+
+def _tensors_in(node: Any, name: str = '') -> Iterator[tuple[str, Tensor]]:
+    if isinstance(node, Tensor):
+        yield name, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _tensors_in(value, f'{name}.{key}' if name else str(key))
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _tensors_in(value, f'{name}.{index}')
