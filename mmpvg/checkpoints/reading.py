@@ -55,7 +55,7 @@ def read_weights(source: str, key: str | None = None) -> Weights:
     if source.startswith('timm://'):
         return _read_timm(source[len('timm://') :])
     if '://' in source:
-        path = _download(source)
+        path = download(source)
         try:
             return _read_file(path, key)
         except ValueError as error:
@@ -153,7 +153,7 @@ def _listed(content: Any) -> str:
     return 'the keys ' + (', '.join(map(repr, list(content)[:8])) or '(none)')
 
 
-def _download(url: str) -> str:
+def download(url: str) -> str:
     """Fetch a file into torch's hub folder, once per host; half a download leaves nothing."""
     if urlparse(url).scheme not in ('http', 'https', 'file'):
         raise ValueError(f'cannot fetch {url}; give an http(s) URL, a file, or timm://NAME')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import collections
 import pickle
 import types
@@ -9,7 +10,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
 
 # Packages whose objects stand beside the weights in well-known checkpoints (arguments, configs,
 # logged numbers). None of them is imported or called: placeholders take their place.
@@ -77,19 +80,46 @@ class _WeightsUnpickler(pickle.Unpickler):
         )
 
 
-def _load(file, **kwargs) -> Any:
-    return _WeightsUnpickler(file, **kwargs).load()
+class _RunUnpickler(_WeightsUnpickler):
+    """Builds what a training needs to go on too: logged numbers, as mmengine keeps them."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # NumPy 2 has moved what the pickles of both versions name.
+        if module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+            if name in ('_reconstruct', 'scalar'):
+                return getattr(_numpy_multiarray(), name)
+        if (module, name) in (('numpy', 'ndarray'), ('numpy', 'dtype')):
+            return getattr(np, name)
+        if (module, name) == ('_codecs', 'encode'):
+            return codecs.encode
+        if (module, name) == ('mmengine.logging.history_buffer', 'HistoryBuffer'):
+            return _LoggedNumbers
+        return super().find_class(module, name)
 
 
-_PICKLE_MODULE = types.SimpleNamespace(
-    __name__='mmpvg.checkpoints.safe_load',
-    Unpickler=_WeightsUnpickler,
-    UnpicklingError=pickle.UnpicklingError,
-    load=_load,
-)
+class _LoggedNumbers(HistoryBuffer):
+    """Becomes a HistoryBuffer with the numbers of its state, but not with the functions there."""
+
+    def __setstate__(self, state: dict) -> None:
+        for name in ('max_length', '_log_history', '_count_history'):
+            setattr(self, name, state[name])
+        self.__class__ = HistoryBuffer
 
 
-def load_pth(path: str | Path) -> Any:
+def _numpy_multiarray() -> types.ModuleType:
+    return (np._core if hasattr(np, '_core') else np.core).multiarray
+
+
+def _pickle_module(unpickler: type[pickle.Unpickler]) -> types.SimpleNamespace:
+    return types.SimpleNamespace(
+        __name__='mmpvg.checkpoints.safe_load',
+        Unpickler=unpickler,
+        UnpicklingError=pickle.UnpicklingError,
+        load=lambda file, **kwargs: unpickler(file, **kwargs).load(),
+    )
+
+
+def load_pth(path: str | Path, run_state: bool = False) -> Any:
     """Read a ``.pth`` file; no code in it runs.
 
     First with ``weights_only=True``. What that refuses is read once more by an unpickler that
@@ -98,6 +128,7 @@ def load_pth(path: str | Path) -> Any:
 
     Args:
         path: The file.
+        run_state: Also build the logged numbers of mmengine, with which a training goes on.
 
     Returns:
         What the file holds, on the CPU.
@@ -120,10 +151,9 @@ def load_pth(path: str | Path) -> Any:
     except Exception:  # torch raises many kinds; the second reading tells what it is
         pass
     try:
-        # Not unsafe: this unpickler can call nothing but what builds a tensor.
-        return torch.load(
-            path, map_location='cpu', pickle_module=_PICKLE_MODULE, weights_only=False
-        )
+        # Not unsafe: these unpicklers can call nothing but what builds tensors and numbers.
+        module = _pickle_module(_RunUnpickler if run_state else _WeightsUnpickler)
+        return torch.load(path, map_location='cpu', pickle_module=module, weights_only=False)
     except RefusedFileError as error:
         raise RefusedFileError(f'cannot read {path}: {error}') from None
     except Exception as error:

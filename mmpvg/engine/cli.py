@@ -17,6 +17,7 @@ from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_ba
 from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
 from .preflight import check_data_files
+from .run_checkpoints import read_checkpoints_safely, resume_from_latest
 from .tta import use_tta
 
 
@@ -89,9 +90,10 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         cfg.auto_scale_lr.enable = True
     if args.backbone is not None:
         start_backbone(cfg, args.backbone)
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else _existing_checkpoint(args.resume)
+    if args.resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, _existing_checkpoint(args.resume)
+    elif args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
+        resume_from_latest(cfg)
     check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
     fit_to_host(cfg)
     runner = _build_runner(cfg)
@@ -171,6 +173,7 @@ def _load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
     scope = cfg.get('default_scope')
+    read_checkpoints_safely()
     require_stack(*([scope] if scope in ('mmdet', 'mmseg', 'mmpretrain') else []))
     return cfg
 

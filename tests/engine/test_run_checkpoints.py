@@ -1,0 +1,146 @@
+"""Which checkpoint a run starts from, and that none of them runs code."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from mmpvg.checkpoints import RefusedFileError, load_pth
+from mmpvg.engine.run_checkpoints import (
+    latest_checkpoint,
+    read_checkpoints_safely,
+    resume_from_latest,
+)
+
+
+@pytest.fixture
+def safely(monkeypatch):
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    read_checkpoints_safely()
+    return CheckpointLoader.load_checkpoint
+
+
+class Malice:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_runs_nothing(safely, tmp_path):
+    done = tmp_path / 'done'
+    torch.save(dict(state_dict={}, meta=Malice(done)), tmp_path / 'evil.pth')
+    with pytest.raises(RefusedFileError, match=r'evil.pth.*mkdir.*nothing was run'):
+        safely(str(tmp_path / 'evil.pth'), map_location='cpu')
+    assert not done.exists()
+    # The test can fail: mmengine's own way would have run it.
+    torch.load(tmp_path / 'evil.pth', weights_only=False)
+    assert done.exists()
+
+
+def test_the_config_in_a_checkpoint_is_not_evaluated(safely, tiny_run, tmp_path):
+    run = tiny_run(tmp_path, epochs=1)
+    run.train()
+    path = tmp_path / 'epoch_1.pth'
+    content = torch.load(path, weights_only=False)
+    content['meta']['config'] = f'import os\nos.mkdir({str(tmp_path / "done")!r})'
+    torch.save(content, path)
+    resumed = tiny_run(tmp_path, epochs=2)
+    resumed._resume = True
+    resumed.train()
+    assert resumed.epoch == 2 and not (tmp_path / 'done').exists()
+
+
+def same(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        return all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        return all(same(a, b) for a, b in zip(one, other))
+    if isinstance(one, HistoryBuffer):
+        names = ('max_length', '_log_history', '_count_history')
+        return all(same(getattr(one, name), getattr(other, name)) for name in names)
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    return one == other
+
+
+def test_nothing_that_a_run_goes_on_with_is_lost(safely, tiny_run, tmp_path):
+    tiny_run(tmp_path, epochs=2).train()
+    path = str(tmp_path / 'epoch_2.pth')
+    found = safely(path, map_location='cpu')
+    assert same(found, torch.load(path, weights_only=False))
+    scalars = found['message_hub']['log_scalars']
+    assert isinstance(scalars['train/loss'], HistoryBuffer)
+    assert np.isfinite(scalars['train/loss'].statistics('mean'))
+    assert all(callable(f) for f in HistoryBuffer._statistics_methods.values())
+
+
+@pytest.mark.parametrize('core', ['numpy.core', 'numpy._core'])
+def test_numpy_of_either_version(safely, tmp_path, core):
+    """NumPy 2 has moved what pickles name; both names are read."""
+    values = dict(array=np.arange(6.0).reshape(2, 3), scalar=np.float64(1.5))
+    torch.save(values, tmp_path / 'ours.pth')
+    with (
+        zipfile.ZipFile(tmp_path / 'ours.pth') as ours,
+        zipfile.ZipFile(tmp_path / 'theirs.pth', 'w') as theirs,
+    ):
+        for name in ours.namelist():
+            content = ours.read(name)
+            for written in (b'numpy.core', b'numpy._core'):
+                content = content.replace(written + b'.multiarray', core.encode() + b'.multiarray')
+            theirs.writestr(name, content)
+    assert same(load_pth(tmp_path / 'theirs.pth', run_state=True), values)
+
+
+@pytest.fixture
+def folder(tiny_run, tmp_path):
+    tiny_run(tmp_path / 'run', epochs=3).train()
+    return tmp_path / 'run'
+
+
+def test_the_latest_is_found(folder):
+    assert latest_checkpoint(folder) == str(folder / 'epoch_3.pth')
+
+
+def test_in_a_folder_that_was_moved(folder, tmp_path):
+    shutil.move(folder, tmp_path / 'elsewhere')
+    assert latest_checkpoint(tmp_path / 'elsewhere') == str(tmp_path / 'elsewhere/epoch_3.pth')
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'empty', 'gone'])
+def test_a_broken_one_is_passed_over(folder, damage):
+    last = folder / 'epoch_3.pth'
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2] if damage == 'truncated' else b'')
+    if damage == 'gone':
+        last.unlink()
+    assert latest_checkpoint(folder) == str(folder / 'epoch_2.pth')
+
+
+def test_none_is_whole(folder):
+    for path in folder.glob('*.pth'):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match='no whole checkpoint.*start anew'):
+        latest_checkpoint(folder)
+
+
+def test_nothing_to_resume_leaves_load_from(folder, tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path / 'new'), load_from='weights.pth', resume=True))
+    resume_from_latest(cfg)
+    assert cfg.load_from == 'weights.pth' and cfg.resume is False
+    cfg.work_dir = str(folder)
+    resume_from_latest(cfg)
+    assert cfg.load_from == str(Path(folder) / 'epoch_3.pth') and cfg.resume is True
