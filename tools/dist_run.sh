@@ -8,30 +8,28 @@ script=$1 processes=$2
 shift 2
 
 NNODES=${NNODES:-1}
-NODE_RANK=${NODE_RANK:-0}
-if [[ -n ${RDZV_ENDPOINT:-} ]]; then
-    rendezvous=(--rdzv_backend=c10d --rdzv_endpoint="$RDZV_ENDPOINT" --rdzv_id="${RDZV_ID:-mmpvg}")
-elif [[ $NNODES == *:* ]]; then
+MAX_RESTARTS=${MAX_RESTARTS:-0}
+if [[ $NNODES == *:* && -z ${RDZV_ENDPOINT:-} ]]; then
     echo "dist_run: NNODES=$NNODES needs RDZV_ENDPOINT, where the nodes find each other" >&2
     exit 2
+elif [[ $NNODES != 1 && -z ${MASTER_ADDR:-}${RDZV_ENDPOINT:-} ]]; then
+    echo "dist_run: NNODES=$NNODES needs MASTER_ADDR, the address of node 0" >&2
+    exit 2
+fi
+address=${MASTER_ADDR:-127.0.0.1}
+if [[ $NNODES == 1 && -z ${PORT:-}${RDZV_ENDPOINT:-} ]]; then
+    rendezvous=(--standalone) # at a free port
+elif [[ -n ${RDZV_ENDPOINT:-} || $MAX_RESTARTS -gt 0 ]]; then
+    # A static one keeps the addresses of processes that have died, and new ones wait for them.
+    rendezvous=(--rdzv_backend=c10d --rdzv_id="${RDZV_ID:-mmpvg}"
+        --rdzv_endpoint="${RDZV_ENDPOINT:-$address:${PORT:-29500}}")
 else
-    if [[ $NNODES -gt 1 && -z ${MASTER_ADDR:-} ]]; then
-        echo "dist_run: NNODES=$NNODES needs MASTER_ADDR, the address of node 0" >&2
-        exit 2
-    fi
-    if [[ -z ${PORT:-} ]]; then
-        if [[ $NNODES -gt 1 ]]; then
-            PORT=29500 # nodes must agree, so no free one is looked for
-        else
-            PORT=$(python -c "import socket
-with socket.socket() as s:
-    s.bind(('', 0))
-    print(s.getsockname()[1])")
-        fi
-    fi
-    rendezvous=(--node_rank="$NODE_RANK" --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$PORT")
+    # Nodes must agree on the port, so no free one is looked for.
+    rendezvous=(--node_rank="${NODE_RANK:-0}" --master_addr="$address" --master_port="${PORT:-29500}")
 fi
 
+# Or processes that start again find the addresses of those that died (pytorch issue 135712).
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # torchrun exits with 1 whatever its processes exit with, so they leave their code here.
 MMPVG_EXIT_CODE_FILE=$(mktemp)
@@ -40,7 +38,7 @@ trap 'rm -f "$MMPVG_EXIT_CODE_FILE"' EXIT
 # A process group of its own, without which bash lets what it starts in the background ignore Ctrl-C.
 set -m
 PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" python -m torch.distributed.run \
-    --nnodes="$NNODES" --nproc_per_node="$processes" --max_restarts="${MAX_RESTARTS:-0}" \
+    --nnodes="$NNODES" --nproc_per_node="$processes" --max_restarts="$MAX_RESTARTS" \
     "${rendezvous[@]}" "$tools/$script" "$@" --launcher pytorch &
 launcher=$!
 
@@ -59,4 +57,4 @@ while true; do
     # A signal ends the wait, not the run.
     kill -0 "$launcher" 2>/dev/null || break
 done
-exit "$(cat "$MMPVG_EXIT_CODE_FILE" | grep . || echo "$status")"
+exit "$(grep . "$MMPVG_EXIT_CODE_FILE" || echo "$status")"

@@ -92,3 +92,33 @@ def test_slurm_scripts_start_srun(repo, tmp_path):
         '-u', str(repo / 'tools/train.py'), 'c.py', '--work-dir', 'work', '--resume',
         '--launcher', 'slurm',
     ]  # fmt: skip
+
+
+def test_slurm_requeues_what_was_told_to_end(repo, tmp_path):
+    """The stand-ins run the batch script at once, let srun be told to end, and note the requeue."""
+    stand_ins = dict(
+        sbatch='printf "%s\\n" "$@" >$HERE/options; SLURM_JOB_ID=7 bash',
+        srun='printf "%s\\n" "$@" >$HERE/started; printf $SAYS >$MMPVG_EXIT_CODE_FILE; exit 137',
+        scontrol='echo "$@" >>$HERE/requeued',
+    )
+    for name, lines in stand_ins.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\n{lines}\n')
+        (tmp_path / name).chmod(0o755)
+    path = f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'
+    command = ['bash', repo / 'tools/slurm_train.sh', 'gpu', 'job', 'my config.py', 'work']
+    environment = dict(PATH=path, HERE=str(tmp_path), REQUEUE='1', SBATCH_ARGS='--time=4:00:00')
+    done = run(command, SAYS='75', **environment)
+    assert done.returncode == 75, done.stderr
+    assert (tmp_path / 'requeued').read_text() == 'requeue 7\n'
+    started = (tmp_path / 'started').read_text().splitlines()
+    assert started[-6:] == ['my config.py', '--work-dir', 'work', '--resume', '--launcher', 'slurm']
+    options = (tmp_path / 'options').read_text().splitlines()
+    assert {'--requeue', '--signal=TERM@120', '--time=4:00:00', '--ntasks=8'} <= set(options)
+    # A run that failed is not started again, and keeps its exit status.
+    assert run(command, SAYS='', **environment).returncode == 137
+    assert (tmp_path / 'requeued').read_text() == 'requeue 7\n'
+
+
+def test_nodes_that_come_and_go_need_a_place_to_meet(repo):
+    done = run(['bash', repo / 'tools/dist_train.sh', 'c.py', 8], NNODES='1:4')
+    assert done.returncode == 2 and 'RDZV_ENDPOINT' in done.stderr

@@ -1,0 +1,125 @@
+"""Two processes on this host are told to end, or one of them dies; the run goes on as if not."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+
+CONFIG = 'configs/sample/upernet_vit_mpvg_sample.py'
+OPTIONS = (
+    'train_cfg.max_iters=16',
+    'train_dataloader.batch_size=2',
+    'default_hooks.checkpoint.interval=4',
+    'default_hooks.checkpoint.max_keep_ckpts=-1',
+    'default_hooks.checkpoint.save_best=None',
+    'model.backbone.drop_path_rate=0.2',
+    'custom_hooks.2.interval=1',
+    'val_cfg=None',
+    'val_dataloader=None',
+    'val_evaluator=None',
+)
+
+
+@pytest.fixture(scope='module')
+def start(repo, sample_data):
+    """Starts dist_train.sh on two processes."""
+    running = []
+
+    def begin(work_dir, **environment):
+        work_dir.mkdir(exist_ok=True)
+        command = ['bash', repo / 'tools/dist_train.sh', repo / CONFIG, 2, '--work-dir', work_dir]
+        command += ['--resume', '--cfg-options', *OPTIONS]
+        command += [f'train_dataloader.dataset.data_root={sample_data}/']
+        hidden = dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
+        with (work_dir / 'output.txt').open('a') as output:
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **hidden, **environment},
+            )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        if process.poll() is None:
+            process.terminate()
+
+
+def end(process, work_dir, code=0):
+    assert process.wait(timeout=300) == code, (work_dir / 'output.txt').read_text()[-3000:]
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, path.with_name('output.txt').read_text()[-3000:]
+        time.sleep(0.01)
+
+
+def ranks(process):
+    """Processes of the run: children of torchrun, which is the child of the script."""
+    (torchrun,) = subprocess.check_output(['ps', '-o', 'pid=', '--ppid', str(process.pid)]).split()
+    children = subprocess.check_output(['ps', '-o', 'pid=', '--ppid', torchrun.decode()])
+    return [int(pid) for pid in children.split()]
+
+
+@pytest.fixture(scope='module')
+def whole(start, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('whole')
+    end(start(work_dir), work_dir)
+    return final(work_dir)
+
+
+def final(work_dir):
+    return torch.load(work_dir / 'iter_16.pth', map_location='cpu', weights_only=False)
+
+
+def assert_equal(found, expected):
+    for name, tensor in expected['state_dict'].items():
+        assert torch.equal(found['state_dict'][name], tensor), name
+
+
+def test_sigterm_to_the_script(start, whole, tmp_path):
+    process = start(tmp_path)
+    wait_for(tmp_path / 'iter_4.pth', process)
+    process.send_signal(signal.SIGTERM)
+    end(process, tmp_path, code=75)
+    latest = Path((tmp_path / 'last_checkpoint').read_text())
+    assert 4 <= torch.load(latest, weights_only=False)['meta']['iter'] < 16
+    end(start(tmp_path), tmp_path)
+    assert_equal(final(tmp_path), whole)
+
+
+def test_a_signal_to_one_process_ends_both(start, whole, tmp_path):
+    process = start(tmp_path)
+    wait_for(tmp_path / 'iter_4.pth', process)
+    os.kill(ranks(process)[1], signal.SIGUSR1)
+    end(process, tmp_path, code=75)
+
+
+def test_a_process_dies_and_all_start_again(start, whole, tmp_path):
+    process = start(tmp_path, MAX_RESTARTS='1')
+    wait_for(tmp_path / 'iter_4.pth', process)
+    os.kill(ranks(process)[1], signal.SIGKILL)
+    end(process, tmp_path)
+    assert_equal(final(tmp_path), whole)
+    assert 'resumed epoch: 0, iter: ' in (tmp_path / 'output.txt').read_text()
+
+
+def test_a_process_dies_and_the_job_ends_with_its_error(start, tmp_path):
+    process = start(tmp_path)
+    wait_for(tmp_path / 'iter_4.pth', process)
+    killed = ranks(process)[1]
+    os.kill(killed, signal.SIGKILL)
+    began = time.monotonic()
+    end(process, tmp_path, code=1)
+    # torchrun's own patience with what is left is 30 seconds.
+    assert time.monotonic() - began < 60
+    assert f'Signal 9 (SIGKILL) received by PID {killed}' in (tmp_path / 'output.txt').read_text()
