@@ -9,8 +9,7 @@ its number, and whoever loads it draws from that.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any
 
@@ -126,17 +125,33 @@ class ReproducibleBatchSampler(Sampler):
             yield batch
 
 
-def load_with_seeds(dataset: Dataset) -> None:
-    """Let a data set draw from the seed of each :class:`SeededBatch` that it loads.
+class BatchLoader:
+    """Loads the batches of a data set: its ``__getitems__``, which torch's data loader calls.
 
-    Args:
-        dataset: Of any class. It gets torch's ``__getitems__``, which loads a batch; all else of
-            it, its pipeline too, stays where it is.
+    The data set itself, its class and its pipeline, stay as they are.
+
+    Attributes:
+        load_one: Loads the sample of an index; None for the data set's own way.
     """
-    dataset.__getitems__ = partial(_load_batch, dataset, getattr(dataset, '__getitems__', None))
 
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.load_one: Callable[[int], Any] | None = None
+        self._load_many = getattr(dataset, '__getitems__', None)
 
-def _load_batch(dataset: Dataset, load: Any, indices: Sequence[int]) -> list:
-    if isinstance(indices, SeededBatch):
-        _draw_from(indices.seed)
-    return load(indices) if load is not None else [dataset[index] for index in indices]
+    @classmethod
+    def of(cls, dataset: Dataset) -> BatchLoader:
+        """The loader of a data set; it gets one if it has none."""
+        loader = getattr(dataset, '__getitems__', None)
+        if not isinstance(loader, cls):
+            loader = dataset.__getitems__ = cls(dataset)
+        return loader
+
+    def __call__(self, indices: Sequence[int]) -> list:
+        """Load a batch; of a :class:`SeededBatch`, all is drawn from its seed."""
+        if isinstance(indices, SeededBatch):
+            _draw_from(indices.seed)
+        if self.load_one is None and self._load_many is not None:
+            return self._load_many(indices)
+        load_one = self.load_one or self.dataset.__getitem__
+        return [load_one(index) for index in indices]

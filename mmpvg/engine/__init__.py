@@ -2,6 +2,7 @@
 
 # First of all: it checks that mmengine is there and fits.
 from .. import registry as _registry  # noqa: F401
+from .broken_data_hook import BrokenDataHook
 from .checkpoint_hook import CheckpointHook
 from .class_count_hook import ClassCountCheckHook
 from .finite_loss_hook import FiniteLossHook
@@ -10,6 +11,7 @@ from .preemption_hook import PreemptionHook
 from .reproducible_loops import EpochBasedTrainLoop, IterBasedTrainLoop
 
 __all__ = [
+    'BrokenDataHook',
     'CheckpointHook',
     'ClassCountCheckHook',
     'EpochBasedTrainLoop',

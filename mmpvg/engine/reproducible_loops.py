@@ -10,7 +10,7 @@ from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmpvg.datasets.reproducible_batches import draw_for_iteration, load_with_seeds
+from mmpvg.datasets.reproducible_batches import BatchLoader, draw_for_iteration
 from mmpvg.registry import LOOPS
 
 # Epoch, batches done of it, batches that it has: in the message hub, which checkpoints keep.
@@ -39,7 +39,7 @@ class _Reproducible:
             endless=endless,
         )
         built = self._build_with_seed(runner)
-        load_with_seeds(built.dataset)
+        BatchLoader.of(built.dataset)
         return built
 
     def _build_with_seed(self, runner: Any) -> DataLoader:

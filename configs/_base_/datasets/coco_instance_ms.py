@@ -13,6 +13,7 @@ multi_scale = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='mmpvg.CheckLoaded'),
     dict(type='RandomFlip', prob=0.5),
     dict(
         type='RandomChoice',

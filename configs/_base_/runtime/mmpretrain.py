@@ -14,6 +14,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='mmpvg.ClassCountCheckHook'),
+    dict(type='mmpvg.BrokenDataHook'),
     dict(type='mmpvg.FiniteLossHook'),
     dict(type='mmpvg.PreemptionHook'),
 ]

@@ -2,6 +2,7 @@ _base_ = './mmpretrain.py'
 # The gallery's vectors are made before validation, and are the same in every process.
 custom_hooks = [
     dict(type='mmpvg.ClassCountCheckHook'),
+    dict(type='mmpvg.BrokenDataHook'),
     dict(type='mmpvg.FiniteLossHook'),
     dict(type='mmpvg.PreemptionHook'),
     dict(type='PrepareProtoBeforeValLoopHook'),

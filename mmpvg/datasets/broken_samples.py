@@ -1,0 +1,99 @@
+"""Going on where an image is broken, and stopping where going on would not be safe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+# In a sample's metainfo: files that it stands for, with what is wrong with each.
+REPLACED = 'replaced_files'
+
+# mmseg's label of pixels that have none.
+_IGNORED = 255
+
+
+class LabelRangeError(ValueError):
+    """A label that the model has no output for: the classes of data and config do not fit."""
+
+
+class ReplaceBroken:
+    """Loads a sample of a data set, or, where that fails, another one drawn at random.
+
+    Args:
+        dataset: Of any class.
+        patience: Failures in a row after which the data as a whole is taken to be broken.
+    """
+
+    def __init__(self, dataset: Dataset, patience: int = 10) -> None:
+        self.dataset = dataset
+        self.patience = patience
+
+    def __call__(self, index: int) -> Any:
+        """Load, and note in the metainfo of the sample which files it stands for.
+
+        Raises:
+            LabelRangeError: If a label is outside the classes.
+            RuntimeError: If ``patience`` samples in a row fail.
+        """
+        replaced: list[tuple[str, str]] = []
+        while True:
+            try:
+                sample = self.dataset[index]
+                break
+            except Exception as error:  # whatever a pipeline makes of broken data
+                replaced.append((_name(self.dataset, index), f'{type(error).__name__}: {error}'))
+                if len(replaced) == self.patience:
+                    raise RuntimeError(
+                        f'{self.patience} samples in a row cannot be loaded; the last was '
+                        f'{": ".join(replaced[-1])}'
+                    ) from error
+                # From the seed of the batch, so that a resumed run draws the same.
+                index = int(np.random.randint(len(self.dataset)))
+        check_labels(sample, (getattr(self.dataset, 'metainfo', None) or {}).get('classes'))
+        if replaced:
+            sample['data_samples'].set_metainfo({REPLACED: replaced})
+        return sample
+
+
+def check_labels(sample: dict, classes: Any) -> None:
+    """Check the labels of a packed sample.
+
+    On a GPU a label out of range ends a training with an assertion of a kernel, far from its cause.
+
+    Args:
+        sample: With ``data_samples`` of mmdet, mmseg or mmpretrain.
+        classes: Of the data set; None to check nothing.
+
+    Raises:
+        LabelRangeError: If a label is outside ``0`` to ``len(classes) - 1``.
+    """
+    data = sample.get('data_samples') if isinstance(sample, dict) else None
+    if classes is None or data is None:
+        return
+    for labels in (
+        getattr(data.get('gt_sem_seg'), 'data', None),
+        getattr(data.get('gt_instances'), 'labels', None),
+        data.get('gt_label'),
+    ):
+        if not isinstance(labels, Tensor):
+            continue
+        outside = (labels >= len(classes)) | (labels < 0)
+        if labels.dim() > 1:
+            outside &= labels != _IGNORED
+        if outside.any():
+            found = sorted(set(labels[outside].tolist()))
+            raise LabelRangeError(
+                f'{data.metainfo.get("img_path")} has the labels {found[:10]}, but there are '
+                f'{len(classes)} classes, labelled 0 to {len(classes) - 1}; give the classes of '
+                'the data (metainfo), or set reduce_zero_label if 0 is no class there'
+            )
+
+
+def _name(dataset: Dataset, index: int) -> str:
+    try:
+        return str(dataset.get_data_info(index)['img_path'])
+    except Exception:  # of data sets that are built otherwise
+        return f'sample {index}'

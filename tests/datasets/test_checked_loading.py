@@ -1,0 +1,71 @@
+"""Annotations of another image, and what is no number, are noticed."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import LoadImageFromFile
+from PIL import Image
+
+from mmpvg.datasets.checked_loading import BrokenSampleError, CheckLoaded
+
+
+class Masks(list):
+    height, width = 61, 83
+
+
+class OtherMasks(Masks):
+    height, width = 83, 61
+
+
+class Boxes:
+    tensor = torch.tensor([[0, 1, 2, float('inf')]])
+
+
+def loaded(**changes):
+    return dict(
+        img_path='a.jpg',
+        seg_map_path='a.png',
+        img=np.zeros((61, 83, 3), np.uint8),
+        gt_seg_map=np.zeros((61, 83), np.uint8),
+        gt_masks=Masks([1]),
+        gt_bboxes=np.array([[0.0, 1, 2, 3]]),
+        **changes,
+    )
+
+
+def test_what_fits_passes():
+    results = loaded()
+    assert CheckLoaded()(results) is results
+    assert CheckLoaded()(dict(img=results['img'])) is not None
+    assert CheckLoaded()({**results, 'gt_masks': OtherMasks()}) is not None
+    assert CheckLoaded()({**results, 'img': np.ones((61, 83, 3), np.float32)}) is not None
+
+
+@pytest.mark.parametrize(
+    'key, value, message',
+    [
+        ('gt_seg_map', np.zeros((83, 61), np.uint8), 'a.png is 61x83 pixels.*a.jpg is 83x61'),
+        ('gt_masks', OtherMasks([1]), 'masks of a.jpg are 61x83 pixels, but it is 83x61'),
+        ('gt_bboxes', np.array([[0, 1, np.nan, 3]]), 'a.jpg has a box that is not finite'),
+        ('gt_bboxes', Boxes, 'a.jpg has a box that is not finite'),
+        ('img', np.full((61, 83, 3), np.nan), 'a.jpg has pixels that are not finite'),
+        ('img', np.full((61, 83, 3), -np.inf, np.float32), 'a.jpg has pixels that are not'),
+    ],
+)
+def test_what_does_not_fit(key, value, message):
+    with pytest.raises(BrokenSampleError, match=message):
+        CheckLoaded()({**loaded(), key: value})
+
+
+@pytest.mark.parametrize('share', [0.0, 0.05, 0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
+def test_the_decoder_refuses_truncated_files(kind, share, tmp_path):
+    """So that there is no need of a loader of our own."""
+    noise = np.random.default_rng(0).integers(0, 256, (61, 83, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, kind)
+    (tmp_path / 'a').write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * share)])
+    with pytest.raises(Exception, match=r'failed to load image|empty|buf'):
+        LoadImageFromFile()(dict(img_path=str(tmp_path / 'a')))
