@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,13 @@ class ReplaceBroken:
                     ) from error
                 # From the seed of the batch, so that a resumed run draws the same.
                 index = int(np.random.randint(len(self.dataset)))
-        check_labels(sample, (getattr(self.dataset, 'metainfo', None) or {}).get('classes'))
+        check_sample(sample, (getattr(self.dataset, 'metainfo', None) or {}).get('classes'))
         if replaced:
             sample['data_samples'].set_metainfo({REPLACED: replaced})
         return sample
 
 
-def check_labels(sample: dict, classes: Any) -> None:
+def check_sample(sample: dict, classes: Sequence | None) -> None:
     """Check the labels of a packed sample.
 
     On a GPU a label out of range ends a training with an assertion of a kernel, far from its cause.
@@ -78,18 +79,31 @@ def check_labels(sample: dict, classes: Any) -> None:
         getattr(data.get('gt_instances'), 'labels', None),
         data.get('gt_label'),
     ):
-        if not isinstance(labels, Tensor):
-            continue
-        outside = (labels >= len(classes)) | (labels < 0)
-        if labels.dim() > 1:
-            outside &= labels != _IGNORED
-        if outside.any():
-            found = sorted(set(labels[outside].tolist()))
-            raise LabelRangeError(
-                f'{data.metainfo.get("img_path")} has the labels {found[:10]}, but there are '
-                f'{len(classes)} classes, labelled 0 to {len(classes) - 1}; give the classes of '
-                'the data (metainfo), or set reduce_zero_label if 0 is no class there'
-            )
+        if isinstance(labels, Tensor):
+            check_labels(labels.numpy(), classes, data.metainfo.get('img_path'))
+
+
+def check_labels(labels: np.ndarray, classes: Sequence, path: str | None) -> None:
+    """Check labels of pixels (two dimensions or more, of which 255 is none), boxes or images.
+
+    Args:
+        labels: Any shape.
+        classes: Of the data set.
+        path: The image, for the message.
+
+    Raises:
+        LabelRangeError: If a label is outside ``0`` to ``len(classes) - 1``.
+    """
+    outside = (labels >= len(classes)) | (labels < 0)
+    if labels.ndim > 1:
+        outside &= labels != _IGNORED
+    if outside.any():
+        found = np.unique(labels[outside])[:10].tolist()
+        raise LabelRangeError(
+            f'{path} has the labels {found}, but there are {len(classes)} classes, labelled 0 to '
+            f'{len(classes) - 1}; give the classes of the data (metainfo), or set '
+            'reduce_zero_label if 0 is no class there'
+        )
 
 
 def _name(dataset: Dataset, index: int) -> str:

@@ -32,7 +32,7 @@ def check_data_files(cfg: Config, *splits: str) -> None:
     """
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
-        for key, dataset in _datasets(loader, f'{split}_dataloader'):
+        for key, dataset in datasets_in(loader, f'{split}_dataloader'):
             fetched = dataset.get('type') in _DOWNLOADED and dataset.get('download', True)
             if dataset.get('backend_args') is not None or fetched:
                 continue
@@ -50,16 +50,16 @@ def check_data_files(cfg: Config, *splits: str) -> None:
                     )
 
 
-def _datasets(node: Any, key: str) -> Iterator[tuple[str, dict]]:
+def datasets_in(node: Any, key: str) -> Iterator[tuple[str, dict]]:
     """Every data set below a dataloader, wrapped ones included, with its key in the config."""
     if isinstance(node, dict):
         if any(setting in node for setting in ('data_root', 'data_prefix', 'ann_file')):
             yield key, node
         for name in ('dataset', 'datasets'):
-            yield from _datasets(node.get(name), f'{key}.{name}')
+            yield from datasets_in(node.get(name), f'{key}.{name}')
     elif isinstance(node, (list, tuple)):
         for index, child in enumerate(node):
-            yield from _datasets(child, f'{key}.{index}')
+            yield from datasets_in(child, f'{key}.{index}')
 
 
 def _paths(dataset: dict) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
-from mmpvg.datasets.broken_samples import REPLACED, LabelRangeError, ReplaceBroken, check_labels
+from mmpvg.datasets.broken_samples import REPLACED, LabelRangeError, ReplaceBroken, check_sample
 from mmpvg.datasets.reproducible_batches import BatchLoader, SeededBatch
 
 
@@ -85,11 +85,11 @@ WRONG = [
 
 @pytest.mark.parametrize('sample', FINE)
 def test_labels_of_the_classes(sample):
-    check_labels(sample, CLASSES)
+    check_sample(sample, CLASSES)
 
 
 @pytest.mark.parametrize('sample', WRONG)
 def test_labels_outside_the_classes(sample):
     with pytest.raises(LabelRangeError, match=r'a.jpg has the labels \[3, 254\], but .* 3 classes'):
-        check_labels(sample, CLASSES)
-    check_labels(sample, None)
+        check_sample(sample, CLASSES)
+    check_sample(sample, None)

@@ -1,0 +1,143 @@
+"""Every kind of damage is found, and nothing in whole data."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from PIL import Image
+
+from mmpvg.datasets.damage import damage_dataset
+from mmpvg.datasets.dataset_check import check_dataset, loading_transforms, summarize_findings
+
+CONFIGS = dict(
+    detection='configs/sample/mask_rcnn_vit_mpvg_sample.py',
+    segmentation='configs/sample/upernet_vit_mpvg_sample.py',
+)
+# What each kind of damage is called when it is found, and what training does.
+EXPECTED = {
+    'image truncated': ('image cannot be decoded', 'replaced'),
+    'image missing': ('image missing', 'replaced'),
+    'image empty': ('image cannot be decoded', 'replaced'),
+    'image is text': ('image cannot be decoded', 'replaced'),
+    'box without area': ('box without area', 'left out'),
+    'box outside': ('box outside the image', 'left out'),
+    'box not finite': ('not finite', 'left out'),
+    'category unknown': ('category outside the classes', 'left out'),
+    'mask of another size': ('mask of another size', 'replaced'),
+    'no object': ('no object', 'left out'),
+    'size unlike annotations': ('size unlike its annotations', 'left out'),
+    'mask missing': ('mask missing', 'replaced'),
+    'mask truncated': ('mask cannot be decoded', 'replaced'),
+    'no labelled pixel': ('no labelled pixel', 'left out'),
+    'label outside': ('label outside the classes', 'stops'),
+}
+
+
+def look(repo, task, root, jobs=1):
+    cfg = Config.fromfile(repo / CONFIGS[task])
+    init_default_scope(cfg.default_scope)
+    dataset = cfg.train_dataloader.dataset
+    dataset.data_root = f'{root}/'
+    return [f for _, _, found in check_dataset(dataset, jobs) for f in found]
+
+
+@pytest.mark.parametrize('task', CONFIGS)
+def test_whole_data_has_no_findings(repo, task, sample_data):
+    assert look(repo, task, sample_data) == []
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+@pytest.mark.parametrize('task', CONFIGS)
+def test_each_damage_is_found(repo, task, jobs, sample_data, tmp_path):
+    done = damage_dataset(sample_data, tmp_path / 'data', task, 11, seed=jobs)
+    if task == 'segmentation':
+        # Other images than those of before, which are gone or changed.
+        done += damage_labels(tmp_path, done)
+    found = defaultdict(set)
+    for finding in look(repo, task, tmp_path / 'data', jobs):
+        found[finding.path].add((finding.problem, finding.effect))
+    assert set(found) == {damage.path for damage in done}
+    for damage in done:
+        problem, effect = EXPECTED[damage.kind]
+        if damage.kind == 'image missing' and task == 'segmentation':
+            # mmseg lists the images that are there.
+            effect = 'left out'
+        assert (problem, effect) in found[damage.path], (damage, found[damage.path])
+
+
+def damage_labels(tmp_path, done):
+    whole = [p for p in sorted((tmp_path / 'data/images/train').glob('*.jpg'))]
+    path = next(p for p in whole if str(p) not in {damage.path for damage in done})
+    seg_map = tmp_path / 'data/annotations/train' / path.with_suffix('.png').name
+    with Image.open(seg_map) as file:
+        Image.new('L', file.size, 77).save(seg_map)
+    return [type(done[0])('label outside', str(path))]
+
+
+def test_the_tool_prints_a_table_and_draws(repo, sample_data, tmp_path):
+    damage_dataset(sample_data, tmp_path / 'data', 'detection', 11)
+    command = [sys.executable, repo / 'tools/misc/check_dataset.py', repo / CONFIGS['detection']]
+    command += ['--out', tmp_path / 'out', '--cfg-options']
+    command += [f'train_dataloader.dataset.data_root={tmp_path / "data"}/']
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, 'PYTHONPATH': str(repo)},
+    )
+    assert done.returncode == 1, done.stderr
+    assert '| image missing | another image is taken | 1 | 1 |' in done.stdout
+    with (tmp_path / 'out/findings.csv').open(encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    assert {'box outside the image', 'not finite'} <= {row['problem'] for row in rows}
+    with Image.open(tmp_path / 'out/findings.png') as sheet:
+        colors = {color for _, color in sheet.getcolors(1 << 20)}
+    assert (220, 30, 30) in colors and sheet.width > 900
+    command[-1] = f'train_dataloader.dataset.data_root={sample_data}/'
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, 'PYTHONPATH': str(repo)},
+    )
+    assert done.returncode == 0 and 'nothing is wrong' in done.stdout
+
+
+def test_the_worst_comes_first(repo, sample_data, tmp_path):
+    damage_dataset(sample_data, tmp_path / 'data', 'segmentation', 3, kinds=['label outside'])
+    damage_dataset(
+        tmp_path / 'data', tmp_path / 'more', 'segmentation', 4, seed=7, kinds=['image missing']
+    )
+    rows = summarize_findings(look(repo, 'segmentation', tmp_path / 'more'))
+    assert [row[:3] for row in rows[:-1]] == [('label outside the classes', 'stops', rows[0][2])]
+    assert rows[-1][:4] == ('image missing', 'left out', 4, 4)
+    assert Path(rows[-1][4].split(':')[0]).suffix == '.jpg'
+
+
+def test_what_loads():
+    kinds = ['LoadImageFromFile', 'mmdet.LoadAnnotations', 'mmpvg.CheckLoaded', 'Resize']
+    found = loading_transforms([dict(type=kind) for kind in kinds])
+    assert [transform['type'] for transform in found] == kinds[:3]
+    with pytest.raises(ValueError, match='no transform of a type Load'):
+        next(check_dataset(dict(type='mmdet.CocoDataset', pipeline=[dict(type='Resize')])))
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(task='pose', number=1), "'pose'.*detection"),
+        (dict(task='detection', number=1, kinds=['rust']), "'rust'.*image truncated"),
+        (dict(task='detection', number=10**6), 'not 1000000'),
+    ],
+)
+def test_bad_arguments(sample_data, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        damage_dataset(sample_data, tmp_path / 'data', **arguments)
