@@ -23,6 +23,7 @@ from .checked_loading import BrokenSampleError
 #: What training does about a problem.
 EFFECTS = {
     'stops': 'training stops',
+    'unnoticed': 'is trained on unnoticed',
     'replaced': 'another image is taken',
     'left out': 'the annotation or image is left out',
 }
@@ -98,25 +99,31 @@ def _check_image(dataset: Dataset, load: Sequence[Callable], index: int) -> list
         except Exception as error:  # whatever a loader makes of broken data
             why = str(error).splitlines()[0] if str(error) else ''
             detail = f'{type(error).__name__}: {why}'
-            return [Finding(path, _kind(error, info, stage), detail, 'replaced')]
+            return [Finding(path, _kind(error, results, stage), detail, 'replaced')]
     found = []
     height, width = results['img'].shape[:2]
     if told and (told.get('height', height), told.get('width', width)) != (height, width):
         detail = f'{width}x{height} pixels, its annotations say {told["width"]}x{told["height"]}'
-        found.append(Finding(path, 'size unlike its annotations', detail, 'left out'))
+        found.append(Finding(path, 'size unlike its annotations', detail, 'unnoticed'))
     found += _label_findings(path, results, dataset)
     return found
 
 
-def _kind(error: Exception, info: Mapping, stage: int) -> str:
-    part = 'mask' if stage and info.get('seg_map_path') else 'annotation' if stage else 'image'
-    path = info.get('seg_map_path' if part == 'mask' else 'img_path')
+def _kind(error: Exception, results: Mapping, stage: int) -> str:
+    if stage == 0:
+        part, path = 'image', results.get('img_path')
+    elif results.get('seg_map_path'):
+        part, path = 'mask', results['seg_map_path']
+    else:
+        part, path = 'annotation', None
     if path and not Path(path).exists():
         return f'{part} missing'
     if 'not finite' in str(error):
         return 'not finite'
-    if isinstance(error, BrokenSampleError):
-        return _OTHER_MASK
+    masks = [instance.get('mask') for instance in results.get('instances', ())] if stage else []
+    sizes = {tuple(mask['size']) for mask in masks if isinstance(mask, dict)}
+    if isinstance(error, BrokenSampleError) or sizes - {tuple(results.get('img_shape', ()))}:
+        return 'mask of another size'
     return f'{part} cannot be decoded'
 
 
@@ -158,12 +165,9 @@ def _coco_findings(dataset: Any) -> list[Finding]:
             box = annotation.get('bbox')
             detail = f'annotation {annotation.get("id")}, box {box}'
             drawn = tuple(box) if image and problem in _OF_BOXES else None
-            effect = 'replaced' if problem == _OTHER_MASK else 'left out'
-            found.append(Finding(path, problem, detail, effect, drawn))
+            found.append(Finding(path, problem, detail, 'left out', drawn))
     return found
 
-
-_OTHER_MASK = 'mask of another size'
 
 # Problems that a box on its image shows.
 _OF_BOXES = ('box without area', 'box outside the image', 'category outside the classes')
@@ -186,9 +190,6 @@ def _box_problem(
         return 'box outside the image'
     if names.get(annotation.get('category_id')) not in classes:
         return 'category outside the classes'
-    mask = annotation.get('segmentation')
-    if isinstance(mask, dict) and list(mask['size']) != [image['height'], image['width']]:
-        return _OTHER_MASK
     return None
 
 

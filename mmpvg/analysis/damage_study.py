@@ -1,0 +1,112 @@
+"""Train on data that was damaged on purpose, and see what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmpvg.datasets.damage import damage_dataset
+from mmpvg.datasets.dataset_check import check_dataset
+
+_TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'
+
+
+@dataclass(frozen=True)
+class DamageResult:
+    """What became of a training on damaged data.
+
+    Attributes:
+        damaged: Images that were damaged, each in one way.
+        found: Of these, how many the check of the data set names.
+        invented: Images that the check names and that are whole.
+        replaced: Damaged images that the log of the training names as left out.
+        to_replace: How many of them the check says are.
+        losses: Losses that were logged.
+        not_finite: Of these, how many are no numbers.
+        exit_code: Of the training.
+        last_line: Of its output.
+    """
+
+    damaged: int
+    found: int
+    invented: int
+    replaced: int
+    to_replace: int
+    losses: int
+    not_finite: int
+    exit_code: int
+    last_line: str
+
+
+def run_damage_study(
+    config: str | Path,
+    task: str,
+    data_dir: str | Path,
+    out_dir: str | Path,
+    number: int,
+    options: Sequence[str],
+    kinds: Sequence[str] | None = None,
+) -> DamageResult:
+    """Damage a copy of the sample data, check it, and train on it.
+
+    Args:
+        config: Of the task on the sample data.
+        task: ``detection`` or ``segmentation``.
+        data_dir: The sample data.
+        out_dir: Folder for the copy and the run; must not hold earlier ones.
+        number: Images to damage.
+        options: ``KEY=VALUE`` settings of the training.
+        kinds: Of damage; None for all that training survives.
+    """
+    root, work_dir = Path(out_dir) / 'data', Path(out_dir) / 'run'
+    damaged = {d.path for d in damage_dataset(data_dir, root, task, number, kinds=kinds)}
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    dataset = {**cfg.train_dataloader.dataset, 'data_root': f'{root}/'}
+    findings = [finding for _, _, found in check_dataset(dataset) for finding in found]
+    named = {finding.path for finding in findings}
+    to_replace = {finding.path for finding in findings if finding.effect == 'replaced'}
+
+    command = [sys.executable, str(_TRAIN), str(config), '--work-dir', str(work_dir)]
+    command += ['--cfg-options', f'train_dataloader.dataset.data_root={root}/', *options]
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        check=False,
+    )
+    (Path(out_dir) / 'output.txt').write_text(done.stdout, encoding='utf-8')
+    left_out = set(re.findall(r'(\S+) is left out, another image is taken', done.stdout))
+    losses = list(_losses(work_dir))
+    return DamageResult(
+        damaged=len(damaged),
+        found=len(damaged & named),
+        invented=len(named - damaged),
+        replaced=len(left_out & damaged),
+        to_replace=len(to_replace),
+        losses=len(losses),
+        not_finite=sum(not math.isfinite(loss) for loss in losses),
+        exit_code=done.returncode,
+        last_line=done.stdout.strip().splitlines()[-1],
+    )
+
+
+def _losses(work_dir: Path) -> list[float]:
+    lines = [
+        json.loads(line)
+        for path in work_dir.glob('*/vis_data/scalars.json')
+        for line in path.read_text().splitlines()
+    ]
+    return [value for line in lines for key, value in line.items() if 'loss' in key]
