@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import collections
+import functools
 import pickle
 import types
 import zipfile
@@ -40,7 +41,13 @@ class RefusedFileError(ValueError):
 
 
 class Placeholder:
-    """Stands for an object that is not a weight; takes any arguments and state and does nothing."""
+    """Stands for an object that is not a weight; takes any arguments and state and does nothing.
+
+    Attributes:
+        origin: Module and name of the class that it stands for.
+    """
+
+    origin = ''
 
     def __new__(cls, *args, **kwargs) -> Placeholder:
         """Make an empty object."""
@@ -62,6 +69,24 @@ class Placeholder:
         """Ignore items, as of a pickled list."""
 
 
+@functools.cache
+def _placeholder(origin: str) -> type[Placeholder]:
+    return type('Placeholder', (Placeholder,), dict(origin=origin))
+
+
+def placeholders_in(node: Any) -> set[str]:
+    """Classes of which a file held objects that were not built, anywhere in what was read."""
+    if isinstance(node, Placeholder):
+        return {node.origin}
+    if isinstance(node, type) and issubclass(node, Placeholder):
+        return {node.origin}
+    if isinstance(node, dict):
+        return set().union(*(placeholders_in(child) for pair in node.items() for child in pair))
+    if isinstance(node, (list, tuple, set, frozenset)):
+        return set().union(*map(placeholders_in, node))
+    return set()
+
+
 class _WeightsUnpickler(pickle.Unpickler):
     """Builds tensors and containers, and placeholders for what often stands beside weights."""
 
@@ -73,11 +98,24 @@ class _WeightsUnpickler(pickle.Unpickler):
         if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if module.split('.')[0] in _BESIDE_WEIGHTS or (module, name) in _BESIDE_FUNCTIONS:
-            return Placeholder
+            return _placeholder(f'{module}.{name}')
         raise RefusedFileError(
             f'it asks to call {module}.{name}, which no weights need and which might do anything; '
             'nothing was run. Get the weights elsewhere, as safetensors if there is a choice'
         )
+
+
+_RUN_PARTS = {
+    ('_codecs', 'encode'): codecs.encode,
+    # A scheduler's milestones, for one.
+    ('collections', 'Counter'): collections.Counter,
+    ('collections', 'deque'): collections.deque,
+    # As Python 2 called them, and pickles of protocol 2 do.
+    ('__builtin__', 'set'): set,
+    ('__builtin__', 'frozenset'): frozenset,
+    ('builtins', 'set'): set,
+    ('builtins', 'frozenset'): frozenset,
+}
 
 
 class _RunUnpickler(_WeightsUnpickler):
@@ -90,8 +128,8 @@ class _RunUnpickler(_WeightsUnpickler):
                 return getattr(_numpy_multiarray(), name)
         if (module, name) in (('numpy', 'ndarray'), ('numpy', 'dtype')):
             return getattr(np, name)
-        if (module, name) == ('_codecs', 'encode'):
-            return codecs.encode
+        if (module, name) in _RUN_PARTS:
+            return _RUN_PARTS[module, name]
         if (module, name) == ('mmengine.logging.history_buffer', 'HistoryBuffer'):
             return _LoggedNumbers
         return super().find_class(module, name)

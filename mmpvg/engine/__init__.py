@@ -6,6 +6,7 @@ from .broken_data_hook import BrokenDataHook
 from .checkpoint_hook import CheckpointHook
 from .class_count_hook import ClassCountCheckHook
 from .finite_loss_hook import FiniteLossHook
+from .float32_boxes_hook import Float32BoxesHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .preemption_hook import PreemptionHook
 from .reproducible_loops import EpochBasedTrainLoop, IterBasedTrainLoop
@@ -16,6 +17,7 @@ __all__ = [
     'ClassCountCheckHook',
     'EpochBasedTrainLoop',
     'FiniteLossHook',
+    'Float32BoxesHook',
     'IterBasedTrainLoop',
     'LayerDecayOptimWrapperConstructor',
     'PreemptionHook',

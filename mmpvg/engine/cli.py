@@ -94,6 +94,8 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         cfg.resume, cfg.load_from = True, _existing_checkpoint(args.resume)
     elif args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
         resume_from_latest(cfg)
+    if cfg.get('resume'):
+        read_checkpoints_safely(wholly=True)
     check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
     fit_to_host(cfg)
     runner = _build_runner(cfg)

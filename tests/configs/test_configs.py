@@ -147,7 +147,7 @@ def test_coco_recipe():
     assert [i for i, size in enumerate(windows) if size] == [0, 1, 3, 4, 6, 7, 9, 10]
     assert set(windows) == {0, 14}
     assert backbone.blocks[-1].drop_path.rate == pytest.approx(0.1)
-    flip, choice, crop = cfg.train_dataloader.dataset.pipeline[2:5]
+    flip, choice, crop = cfg.train_dataloader.dataset.pipeline[3:6]
     resize, cropped = choice.transforms
     assert [scale[0] for scale in resize[0].scales] == list(range(480, 801, 32))
     assert {scale[1] for scale in resize[0].scales} == {1333}
@@ -173,7 +173,7 @@ def test_ade20k_recipe():
     assert cfg.model.auxiliary_head.loss_decode.loss_weight == 0.4
     assert cfg.model.test_cfg == dict(mode='slide', crop_size=(512, 512), stride=(341, 341))
     assert not cfg.model.backbone.get('window_size', 0)
-    resize, crop = cfg.train_dataloader.dataset.pipeline[2:4]
+    resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
     assert resize.scale == (2048, 512) and resize.ratio_range == (0.5, 2.0)
     assert crop.crop_size == (512, 512) and crop.cat_max_ratio == 0.75
     types = [step.type for step in cfg.train_dataloader.dataset.pipeline]

@@ -121,7 +121,7 @@ def adapter_settings(cfg, backbone):
 
 
 def coco_settings(cfg):
-    _, _, _, choice, last_crop, _ = cfg.train_dataloader.dataset.pipeline
+    _, _, _, _, choice, last_crop, _ = cfg.train_dataloader.dataset.pipeline
     plain, (before, crop, after) = choice.transforms
     assert after == plain[0], 'the scales after the crop are those without it'
     return {
@@ -138,7 +138,7 @@ def coco_settings(cfg):
 
 
 def ade20k_settings(cfg):
-    resize, crop = cfg.train_dataloader.dataset.pipeline[2:4]
+    resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
     types = [step.type for step in cfg.train_dataloader.dataset.pipeline]
     head, auxiliary = cfg.model.decode_head, cfg.model.auxiliary_head
     return {
@@ -283,7 +283,7 @@ def test_rows_of_vit_adapter_itself():
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.lr, optimizer.weight_decay) == (2e-4, 0.01)
     assert cfg.train_cfg.max_epochs == 12 and cfg.param_scheduler[1].milestones == [8, 11]
-    assert [step.type for step in cfg.train_dataloader.dataset.pipeline][2] == 'Resize'
+    assert [step.type for step in cfg.train_dataloader.dataset.pipeline][3] == 'Resize'
     cfg, _ = load('mask_rcnn/mask_rcnn_vit-adapter-s_default_8xb2-1x_coco.py')
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.lr, optimizer.weight_decay) == (1e-4, 0.05)
@@ -307,7 +307,7 @@ def test_vitdets_recipe():
     assert backbone.norm is None and backbone.blocks[-1].drop_path.rate == pytest.approx(0.1)
     tables = [block.attn.rel_pos.rows.shape[0] for block in backbone.blocks]
     assert tables == [127 if index in (2, 5, 8, 11) else 27 for index in range(12)]
-    resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
+    resize, crop = cfg.train_dataloader.dataset.pipeline[4:6]
     assert (resize.scale, resize.ratio_range) == ((1024, 1024), (0.1, 2.0))
     assert crop.crop_size == (1024, 1024)
     model = MODELS.build(copy.deepcopy(cfg.model)).eval()

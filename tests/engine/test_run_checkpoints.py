@@ -1,5 +1,6 @@
 """Which checkpoint a run starts from, and that none of them runs code."""
 
+import argparse
 import os
 import shutil
 import zipfile
@@ -86,6 +87,28 @@ def test_nothing_that_a_run_goes_on_with_is_lost(safely, tiny_run, tmp_path):
     assert isinstance(scalars['train/loss'], HistoryBuffer)
     assert np.isfinite(scalars['train/loss'].statistics('mean'))
     assert all(callable(f) for f in HistoryBuffer._statistics_methods.values())
+
+
+def test_the_state_of_every_scheduler_and_optimizer_is_read(safely, tiny_run, tmp_path):
+    run = tiny_run(tmp_path, epochs=2)
+    schedulers = ['MultiStepLR', 'LinearLR', 'CosineAnnealingLR', 'PolyLR', 'StepLR']
+    extra = dict(MultiStepLR=dict(milestones=[1, 1, 2]), StepLR=dict(step_size=1))
+    extra['CosineAnnealingLR'] = dict(T_max=2)
+    run.param_schedulers = [dict(type=name, **extra.get(name, {})) for name in schedulers]
+    run.optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.1, amsgrad=True))
+    run.train()
+    path = str(tmp_path / 'epoch_2.pth')
+    read_checkpoints_safely(wholly=True)
+    assert same(safely(path), torch.load(path, weights_only=False))
+
+
+def test_a_run_does_not_go_on_from_a_part(safely, tmp_path):
+    content = dict(state_dict={}, args=argparse.Namespace(lr=1), meta={})
+    torch.save(content, tmp_path / 'a.pth')
+    assert safely(str(tmp_path / 'a.pth'))['state_dict'] == {}
+    read_checkpoints_safely(wholly=True)
+    with pytest.raises(RefusedFileError, match='cannot resume.*argparse.Namespace.*load_from='):
+        safely(str(tmp_path / 'a.pth'))
 
 
 @pytest.mark.parametrize('core', ['numpy.core', 'numpy._core'])

@@ -43,13 +43,13 @@ class Recipe:
 
 BOXES = ('roi_head.bbox_head', 'roi_head.mask_head')
 MULTI_SCALE = tuple(
-    f'train_dataloader.dataset.pipeline.3.transforms.{where}.scales=[(96,200)]'
+    f'train_dataloader.dataset.pipeline.4.transforms.{where}.scales=[(96,200)]'
     for where in ('0.0', '1.0', '1.2')
-) + ('train_dataloader.dataset.pipeline.3.transforms.1.1.crop_size=(64,90)',)
-SINGLE_SCALE = ('train_dataloader.dataset.pipeline.2.scale=(200,96)',)
+) + ('train_dataloader.dataset.pipeline.4.transforms.1.1.crop_size=(64,90)',)
+SINGLE_SCALE = ('train_dataloader.dataset.pipeline.3.scale=(200,96)',)
 JITTER = (
-    'train_dataloader.dataset.pipeline.3.scale=(160,160)',
-    'train_dataloader.dataset.pipeline.4.crop_size=(160,160)',
+    'train_dataloader.dataset.pipeline.4.scale=(160,160)',
+    'train_dataloader.dataset.pipeline.5.crop_size=(160,160)',
     'model.data_preprocessor.pad_size_divisor=160',
 )
 TINY = ('model.backbone.arch=deit-tiny',)
@@ -135,8 +135,8 @@ def reduced(recipe, data):
             'model.data_preprocessor.size=(96,96)',
             'model.test_cfg.crop_size=(96,96)',
             'model.test_cfg.stride=(64,64)',
-            'train_dataloader.dataset.pipeline.2.scale=(256,96)',
-            'train_dataloader.dataset.pipeline.3.crop_size=(96,96)',
+            'train_dataloader.dataset.pipeline.3.scale=(256,96)',
+            'train_dataloader.dataset.pipeline.4.crop_size=(96,96)',
             'val_dataloader.dataset.pipeline.1.scale=(256,96)',
             'test_dataloader.dataset.pipeline.1.scale=(256,96)',
         ]

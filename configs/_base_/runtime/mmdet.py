@@ -16,6 +16,7 @@ custom_hooks = [
     dict(type='mmpvg.ClassCountCheckHook'),
     dict(type='mmpvg.BrokenDataHook'),
     dict(type='mmpvg.FiniteLossHook'),
+    dict(type='mmpvg.Float32BoxesHook'),
     dict(type='mmpvg.PreemptionHook'),
 ]
 vis_backends = [dict(type='LocalVisBackend')]

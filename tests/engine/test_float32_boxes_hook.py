@@ -1,0 +1,79 @@
+"""Boxes are pooled and decoded where they are, in mixed precision too."""
+
+import types
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmpvg.analysis.shape_study import _sample
+from mmpvg.engine import Float32BoxesHook
+
+
+@pytest.fixture
+def detector(repo):
+    cfg = Config.fromfile(repo / 'configs/sample/mask_rcnn_vit_mpvg_sample.py')
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model)
+
+
+def hooked(model):
+    hook, runner = Float32BoxesHook(), types.SimpleNamespace(model=model)
+    hook.before_run(runner)
+    return hook, runner
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_corners_keep_their_places(detector, dtype):
+    extractor = detector.roi_head.bbox_roi_extractor
+    # A map that holds its own column, so that what is pooled tells where.
+    column = (torch.arange(400.0) - 325).expand(1, 64, 8, 400)
+    maps = [column.to(dtype), *(torch.zeros(1, 64, 4, 4, dtype=dtype) for _ in range(2))]
+    rois = torch.tensor([[0.0, 1301.3, 4.0, 1315.7, 20.0]])
+    # Each map is pooled as if it were the finest, whose stride is 4.
+    expected = extractor([m.float() for m in maps], rois)
+    hook, runner = hooked(detector)
+    found = extractor(maps, rois)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+    hook.after_run(runner)
+    try:
+        spoilt = extractor(maps, rois).float()
+    except (RuntimeError, NotImplementedError) as error:
+        assert 'not implemented' in str(error)
+    else:
+        assert (spoilt - expected).abs().max() > 0.05
+
+
+def test_bfloat16_trains(detector):
+    """On a CPU; the losses are those of float32 within bfloat16's three digits."""
+    torch.manual_seed(1)
+    images = [torch.randint(0, 256, (3, 96, 128), dtype=torch.uint8) for _ in range(2)]
+    samples = [_sample('mmdet', (96, 128)) for _ in range(2)]
+    data = detector.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+
+    def losses():
+        torch.manual_seed(2)
+        found = detector(**data, mode='loss')
+        return {
+            name: float(sum(value) if isinstance(value, list) else value)
+            for name, value in found.items()
+            if 'loss' in name
+        }
+
+    expected = losses()
+    hooked(detector)
+    assert losses() == expected
+    with torch.autocast('cpu', torch.bfloat16):
+        found = losses()
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+def test_it_is_there_once_and_goes(detector):
+    hook, runner = hooked(detector)
+    hook.before_run(runner)
+    extractor = detector.roi_head.mask_roi_extractor
+    assert len(extractor._forward_pre_hooks) == len(detector.rpn_head._forward_hooks) == 1
+    hook.after_run(runner)
+    assert not extractor._forward_pre_hooks and not detector.rpn_head._forward_hooks
