@@ -145,7 +145,8 @@ class _LoggedNumbers(HistoryBuffer):
 
 
 def _numpy_multiarray() -> types.ModuleType:
-    return (np._core if hasattr(np, '_core') else np.core).multiarray
+    # NumPy 1.26 has a _core too, an empty one.
+    return (np._core if np.lib.NumpyVersion(np.__version__) >= '2.0.0' else np.core).multiarray
 
 
 def _pickle_module(unpickler: type[pickle.Unpickler]) -> types.SimpleNamespace:
