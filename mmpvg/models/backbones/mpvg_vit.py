@@ -16,6 +16,7 @@ from ..layers import (
     Block,
     DeliveredPE,
     PatchEmbed,
+    PECache,
     PEDelivery,
     PEDeliveryPlan,
     PositionEmbedding,
@@ -198,6 +199,7 @@ class MPVGViT(BaseModule):
                 f'{num_blocks} blocks, so a learnable one would get no gradient; deliver it '
                 "somewhere, or set a fixed pe_type such as 'sinusoid_2d'"
             )
+        self.pe_cache = PECache()
         self.apply(_init_linear)
         for token in (self.cls_token, self.register_tokens):
             if token is not None:
@@ -236,6 +238,15 @@ class MPVGViT(BaseModule):
             taps.append(self._last_norm(x, delivered.last_norm) if is_last else x)
         return taps, grid
 
+    def train(self, mode: bool = True) -> MPVGViT:
+        """Turn to training or evaluation."""
+        self.pe_cache.clear()
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs) -> MPVGViT:
+        self.pe_cache.clear()
+        return super()._apply(*args, **kwargs)
+
     def _embed(self, x: Tensor) -> tuple[Tensor, Grid, DeliveredPE]:
         """Images (B, C, H, W) -> what enters the first block, the grid, and the PE of the pass."""
         x, grid = self.patch_embed(x)
@@ -265,6 +276,10 @@ class MPVGViT(BaseModule):
         """Everything about the PE of one forward pass, in rows of tokens."""
         if self.position_embedding is None:
             return DeliveredPE(None, [None] * len(self.blocks), None)
+        parts = (self.position_embedding, self.pe_delivery)
+        return self.pe_cache.get(grid, parts, self._compute_delivery)
+
+    def _compute_delivery(self, grid: Grid) -> DeliveredPE:
         delivered = self.pe_delivery(self.position_embedding(grid))
         if self.register_tokens is None:
             return delivered
