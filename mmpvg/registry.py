@@ -17,6 +17,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
@@ -38,6 +39,11 @@ DATA_SAMPLERS = Registry(
     parent=MMENGINE_DATA_SAMPLERS,
     scope='mmpvg',
     locations=['mmpvg.datasets.reproducible_batches'],
+)
+
+# How a model is spread over processes.
+STRATEGIES = Registry(
+    'strategy', parent=MMENGINE_STRATEGIES, scope='mmpvg', locations=['mmpvg.engine.fsdp']
 )
 
 # Loading that notices broken data.

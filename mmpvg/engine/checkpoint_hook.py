@@ -46,6 +46,9 @@ class CheckpointHook(MMEngineCheckpointHook):
     not local, that store writes as it does.
     """
 
+    # Epoch and iteration of what is being saved.
+    _place: dict | None = None
+
     def before_train(self, runner: Runner) -> None:
         """Choose the way to write, and clear what killed runs left."""
         out_dir = self.out_dir or runner.work_dir
@@ -57,7 +60,28 @@ class CheckpointHook(MMEngineCheckpointHook):
             for part in remove_parts(self.out_dir):
                 runner.logger.info(f'removed {part}, left half-written by a run that was killed')
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Let a checkpoint tell its own place.
+
+        mmengine's FlexibleRunner tells the next one of what is saved after a validation or amid an
+        epoch, and a resume would leave that out.
+        """
+        checkpoint['meta'].update(self._place or {})
+
+    @contextmanager
+    def _at(self, place: dict) -> Iterator[None]:
+        outer = self._place
+        self._place = outer or {key: place[key] for key in ('epoch', 'iter')}
+        try:
+            yield
+        finally:
+            self._place = outer
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        with self._at(meta):
+            self._save_step(runner, step, meta)
+
+    def _save_step(self, runner: Runner, step: int, meta: dict) -> None:
         if not isinstance(self.file_backend, WholeFileBackend):
             super()._save_checkpoint_with_step(runner, step, meta)
             return
@@ -81,7 +105,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         Returns:
             Where it is, and where ``--resume`` goes on.
         """
-        self._write(runner, PREEMPTED_NAME, dict(epoch=runner.epoch, iter=runner.iter + 1))
+        place = dict(epoch=runner.epoch, iter=runner.iter + 1)
+        with self._at(place):
+            self._write(runner, PREEMPTED_NAME, place)
         return self.last_ckpt
 
     def _write(self, runner: Runner, name: str, meta: dict) -> None:
@@ -101,7 +127,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             write_whole(osp.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        with self._removals_afterwards():
+        place = dict(epoch=runner.epoch, iter=runner.iter)
+        with self._at(place), self._removals_afterwards():
             super()._save_best_checkpoint(runner, metrics)
 
     @contextmanager

@@ -40,6 +40,12 @@ def train_parser() -> argparse.ArgumentParser:
         '(docs/checkpoints.md)',
     )
     parser.add_argument(
+        '--fsdp',
+        action='store_true',
+        help='share weights, gradients and optimizer state out to the processes, for models that '
+        'do not fit on one device (docs/long_training.md)',
+    )
+    parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
@@ -96,6 +102,11 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         resume_from_latest(cfg)
     if cfg.get('resume'):
         read_checkpoints_safely(wholly=True)
+    if args.fsdp:
+        # Its import takes a while.
+        from .fsdp import use_fsdp
+
+        use_fsdp(cfg)
     check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
     fit_to_host(cfg)
     runner = _build_runner(cfg)

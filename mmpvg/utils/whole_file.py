@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # What a process that was killed while writing leaves behind ends so.
@@ -24,24 +26,41 @@ def write_whole(path: str | os.PathLike, content: bytes | memoryview | str) -> N
         OSError: If the disk is full or the file cannot be written; the message tells how much was
             to be written and how much is free.
     """
-    path = Path(path)
     data = content.encode() if isinstance(content, str) else content
+    with whole_file(path, len(data)) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike, size: int | None = None) -> Iterator[Path]:
+    """Let somebody else write a file, likewise.
+
+    Args:
+        path: The file.
+        size: Bytes that will be written, for the message of an error, if known.
+
+    Yields:
+        Where to write; it takes the place of ``path`` at the end.
+
+    Raises:
+        OSError: As :func:`write_whole`.
+    """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'{path.name}.{os.getpid()}{PART_SUFFIX}')
     try:
-        with part.open('wb') as file:
-            file.write(data)
-            file.flush()
+        yield part
+        with part.open('rb') as file:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free
+        what = '' if size is None else f'{size / 2**20:.1f} MiB to '
         raise OSError(
             error.errno,
-            f'cannot write {len(data) / 2**20:.1f} MiB to {path} ({error.strerror}; '
-            f'{free / 2**20:.1f} MiB are free there). What was there before is kept: make room and '
-            'go on with --resume',
+            f'cannot write {what}{path} ({error.strerror}; {free / 2**20:.1f} MiB are free there). '
+            'What was there before is kept: make room and go on with --resume',
         ) from error
     except BaseException:
         part.unlink(missing_ok=True)

@@ -50,8 +50,17 @@ class Tiny(BaseModel):
 def tiny_run():
     """Builds the runner; what is not given is as small as it can be."""
 
-    def build(work_dir, epochs=4, data=None, batch_size=2, checkpoint=None, hooks=(), **wrapper):
-        return Runner(
+    def build(
+        work_dir,
+        epochs=4,
+        data=None,
+        batch_size=2,
+        checkpoint=None,
+        hooks=(),
+        kind=Runner,
+        **wrapper,
+    ):
+        return kind(
             model=Tiny(),
             work_dir=str(work_dir),
             train_dataloader=dict(

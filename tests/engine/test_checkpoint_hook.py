@@ -1,11 +1,15 @@
 """Checkpoints on a small real run: whole files, the order of writing and removing, best ones."""
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import FlexibleRunner, Runner
 
 from mmpvg.engine import CheckpointHook
 from mmpvg.utils import whole_file
@@ -66,6 +70,29 @@ def test_a_full_disk_costs_no_checkpoint(run, tmp_path, monkeypatch):
     assert names(tmp_path) == ['epoch_3.pth', 'epoch_4.pth'] and runner.epoch == 4
 
 
+def test_a_file_system_that_fills_up_costs_no_checkpoint(tmp_path, repo):
+    """A real one of 7 MB, of checkpoints of 2 MB."""
+    worker = Path(__file__).with_name('full_disk_worker.py')
+    # In a name space of its own, so it needs no administrator and ends with the process.
+    mounted = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c']
+    mount = f'mount -t tmpfs -o size=7m tmpfs {tmp_path} && '
+    try:
+        subprocess.run([*mounted, f'{mount} true'], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f'this host lets nobody mount a file system: {error}')
+    done = subprocess.run(
+        [*mounted, f'{mount} {sys.executable} {worker} {tmp_path}'],
+        env={**os.environ, 'PYTHONPATH': str(repo)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(r'epoch_4\.pth \(No space left on device; 0\.\d MiB are free', done.stdout)
+    assert "checkpoints ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth']\nparts 0\n" in done.stdout
+    assert done.stdout.endswith('ended at epoch 5\n')
+
+
 def test_what_killed_runs_left_is_cleared(run, tmp_path):
     (tmp_path / f'epoch_9.pth.123{whole_file.PART_SUFFIX}').write_bytes(b'half')
     run(tmp_path, epochs=1).train()
@@ -86,6 +113,30 @@ def test_the_best_one_is_kept(run, tmp_path, scores):
     best = 1 + max(range(4), key=lambda index: scores[index])
     kept = [name for name in names(tmp_path) if name.startswith('best')]
     assert kept == [f'best_score_epoch_{best}.pth']
+
+
+@pytest.mark.parametrize('kind', [Runner, FlexibleRunner])
+def test_checkpoints_tell_their_place(tiny_run, tmp_path, kind):
+    """FlexibleRunner would tell the next one of those that are saved after a validation."""
+
+    class Validate(Hook):
+        def after_train_epoch(self, runner):
+            (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+            runner.train_loop._epoch += 1
+            hook._save_best_checkpoint(runner, {'score': runner.epoch})
+            runner.train_loop._epoch -= 1
+
+    checkpoint = dict(save_best='score', rule='greater', interval=1)
+    tiny_run(tmp_path, 2, checkpoint=checkpoint, hooks=[Validate()], kind=kind).train()
+    places = {
+        path.name: torch.load(path, weights_only=False)['meta'] for path in tmp_path.glob('*.pth')
+    }
+    places = {name: (meta['epoch'], meta['iter']) for name, meta in places.items()}
+    assert places == {
+        'epoch_1.pth': (1, 2),
+        'epoch_2.pth': (2, 4),
+        'best_score_epoch_2.pth': (2, 4),
+    }
 
 
 def test_a_store_of_its_own_writes_as_it_does(run, tmp_path):
