@@ -127,6 +127,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             write_whole(osp.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self.save_best:
+            return
         place = dict(epoch=runner.epoch, iter=runner.iter)
         with self._at(place), self._removals_afterwards():
             super()._save_best_checkpoint(runner, metrics)

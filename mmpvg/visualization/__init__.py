@@ -1,8 +1,15 @@
 """Pictures of results."""
 
+from .benchmark_plot import draw_benchmark
 from .finding_sheet import draw_findings
 from .prediction_sheet import draw_prediction_sheet
 from .schedule_plot import draw_schedules
 from .study_plot import draw_study
 
-__all__ = ['draw_findings', 'draw_prediction_sheet', 'draw_schedules', 'draw_study']
+__all__ = [
+    'draw_benchmark',
+    'draw_findings',
+    'draw_prediction_sheet',
+    'draw_schedules',
+    'draw_study',
+]

@@ -139,6 +139,16 @@ def test_checkpoints_tell_their_place(tiny_run, tmp_path, kind):
     }
 
 
+def test_a_validation_without_a_best_one(run, tmp_path):
+    class Validate(Hook):
+        def after_train_epoch(self, runner):
+            (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+            hook.after_val_epoch(runner, {'score': 1.0})
+
+    run(tmp_path, hook=Validate()).train()
+    assert names(tmp_path) == ['epoch_3.pth', 'epoch_4.pth']
+
+
 def test_a_store_of_its_own_writes_as_it_does(run, tmp_path):
     runner = run(tmp_path, backend_args=dict(backend='local'))
     runner.train()

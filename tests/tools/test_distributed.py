@@ -2,13 +2,15 @@
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from mmpvg.analysis import gradients_of_processes
+
 pytestmark = pytest.mark.slow
+
+UPERNET = 'configs/sample/upernet_vit_mpvg_sample.py'
 
 
 def run(command, **environment):
@@ -39,26 +41,39 @@ def test_dist_train_and_dist_test(task, repo, data_options, tmp_path):
 
 
 def test_two_processes_give_the_gradients_of_one(task, repo, data_root, tmp_path):
-    """The worker compares, for the whole model's training step; see its docstring."""
-    worker = Path(__file__).with_name('ddp_worker.py')
-    done = run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-        + [worker, repo / task.config, data_root, tmp_path / 'gradients.pt'],
-        PYTHONPATH=str(repo),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = torch.load(tmp_path / 'gradients.pt')
+    found = gradients_of_processes(repo / task.config, data_root, (2, 2), tmp_path / 'found.pt')
     assert len(found['ddp']) == found['parameters'], 'a parameter was left without a gradient'
-    for name, gradient in found['ddp'].items():
-        assert torch.allclose(gradient, found['shards'][name], atol=1e-5, rtol=1e-3), name
+    assert_close(found['ddp'], found['shards'], atol=1e-5)
     if task.owner == 'mmdet':
-        shard, joined = found['features']
-        assert set(shard) == set(joined)
-        for name, gradient in shard.items():
-            assert torch.allclose(gradient, joined[name], atol=1e-6, rtol=1e-3), name
+        assert_close(*found['features'], atol=1e-6)
     else:
-        for name, gradient in found['ddp'].items():
-            assert torch.allclose(gradient, found['joined'][name], atol=1e-5, rtol=1e-3), name
+        assert_as_joined(found)
+
+
+def test_four_processes_give_the_gradients_of_one(repo, sample_data, tmp_path):
+    found = gradients_of_processes(repo / UPERNET, sample_data, (1,) * 4, tmp_path / 'found.pt')
+    assert_close(found['ddp'], found['shards'], atol=1e-5)
+    assert_as_joined(found)
+
+
+def test_unequal_shards_count_alike(repo, sample_data, tmp_path):
+    """The mean over the processes, which weighs the images unequally, as documented."""
+    found = gradients_of_processes(repo / UPERNET, sample_data, (3, 1), tmp_path / 'found.pt')
+    assert_close(found['ddp'], found['shards'], atol=1e-5)
+    with pytest.raises(AssertionError):
+        assert_as_joined(found)
+
+
+def assert_as_joined(found):
+    assert_close(found['ddp'], found['joined'], atol=1e-5)
+    mean = torch.stack(found['losses']).mean()
+    assert mean.item() == pytest.approx(found['joined_loss'].item(), rel=1e-5)
+
+
+def assert_close(found, wanted, atol):
+    assert set(found) == set(wanted)
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, wanted[name], atol=atol, rtol=1e-3), name
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""A plot of how time and memory of networks grow with the size of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def draw_benchmark(rows: Sequence[dict], path: str | Path) -> Path:
+    """Draw time and peak memory over the image's pixels, one line a network.
+
+    Args:
+        rows: With ``network``, ``mode``, ``pixels``, ``size``, ``ms`` and ``mib``.
+        path: The picture to write.
+
+    Returns:
+        The path.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    modes = list(dict.fromkeys(row['mode'] for row in rows))
+    networks = list(dict.fromkeys(row['network'] for row in rows))
+    figure, axes = plt.subplots(
+        2, len(modes), figsize=(5 * len(modes), 7), layout='constrained', squeeze=False
+    )
+    # Of Okabe and Ito, for the colour-blind; marks for print.
+    colours = ['#000000', '#E69F00', '#56B4E9', '#009E73', '#D55E00', '#0072B2', '#CC79A7']
+    marks = 'osD^vPX*<>'
+    for column, mode in enumerate(modes):
+        for row, (key, label) in enumerate((('ms', 'time, ms'), ('mib', 'peak memory, MiB'))):
+            axis = axes[row][column]
+            for index, network in enumerate(networks):
+                points = sorted(
+                    (r['pixels'], r[key], r['size'])
+                    for r in rows
+                    if r['mode'] == mode and r['network'] == network
+                )
+                axis.loglog(
+                    [p[0] for p in points],
+                    [p[1] for p in points],
+                    color=colours[index % len(colours)],
+                    marker=marks[index % len(marks)],
+                    markersize=5,
+                    linewidth=1.2,
+                    label=network,
+                )
+            axis.set_xticks([p[0] for p in points], [p[2] for p in points])
+            axis.minorticks_off()
+            axis.set_ylabel(label)
+            axis.grid(alpha=0.3, which='both')
+            axis.set_title(mode if row == 0 else '', loc='left')
+    axes[0][0].legend(fontsize=8)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
