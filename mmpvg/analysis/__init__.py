@@ -6,6 +6,8 @@ from .benchmark_targets import TARGETS, Measured, Target, import_seconds, measur
 from .classification_study import Result, StudyRun, plan_study, run_study, summarize
 from .damage_study import DamageResult, run_damage_study
 from .flops import PartCost, count_macs, part_costs
+from .iteration_split import PARTS as ITERATION_PARTS
+from .iteration_split import split_iteration
 from .kill_study import Outcome, Trial, plan_kills, run_kill_study
 from .process_study import (
     FsdpResult,
@@ -51,6 +53,8 @@ __all__ = [
     'run_fsdp_study',
     'learning_rate_curve',
     'FsdpResult',
+    'ITERATION_PARTS',
+    'split_iteration',
     'Trial',
     'part_costs',
 ]

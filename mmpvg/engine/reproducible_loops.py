@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -44,7 +45,9 @@ class _Reproducible:
 
     def _build_with_seed(self, runner: Any) -> DataLoader:
         self._seed = runner.seed
-        return runner.build_dataloader(
+        # FlexibleRunner's knows less: no num_batch_per_epoch.
+        builder = runner if isinstance(runner, Runner) else Runner
+        return builder.build_dataloader(
             self._config,
             seed=runner.seed,
             diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),

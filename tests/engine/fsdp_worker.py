@@ -23,7 +23,7 @@ class Images(Dataset):
     metainfo = {}
 
     def __len__(self):
-        return 24
+        return 40
 
     def __getitem__(self, index):
         image = torch.randn(3, 24, 40, generator=torch.Generator().manual_seed(index))
@@ -75,6 +75,7 @@ def train(folder, fsdp, optimizer='AdamW', resume=None, hook=None, **wrapper):
         train_dataloader=dict(
             batch_size=2,
             num_workers=0,
+            num_batch_per_epoch=6,
             dataset=Images(),
             sampler=dict(type='DefaultSampler', shuffle=True),
         ),

@@ -4,11 +4,13 @@ r"""Time and memory of our networks beside those that people run today.
     python tools/analysis_tools/benchmark.py --device cuda --dtype bfloat16 --compile \
         --batch 8 --sizes 1024x1024 --models timm mpvg mpvg-gab
     python tools/analysis_tools/benchmark.py --targets
+    python tools/analysis_tools/benchmark.py --iteration configs/sample/*_vit_mpvg_sample.py
 
 All networks of a row run in turn in one process, so ratios hold on a machine whose speed wavers.
 Plain ViTs of others are first held against ours with their weights. Prints a Markdown table, and
 writes the numbers (JSON) and a plot of the growth with the size. --targets measures the ratios that
-this project set itself as targets, on the CPU.
+this project set itself as targets, on the CPU. --iteration splits a training iteration of configs
+into loading, backbone, heads and optimizer.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from mmengine.utils import ProgressBar
 
 from mmpvg.analysis import (
     BENCHMARK_MODELS,
+    ITERATION_PARTS,
     MODES,
     TARGETS,
     difference_to_ours,
@@ -30,8 +33,10 @@ from mmpvg.analysis import (
     measure_targets,
     peak_memory,
     run_of,
+    split_iteration,
     time_alternately,
 )
+from mmpvg.engine.config_model import build_config_model
 from mmpvg.visualization import draw_benchmark
 
 # What float32 sums in another order differ by.
@@ -60,12 +65,18 @@ def main() -> None:
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
     parser.add_argument('--compile', action='store_true', help='compile each network')
     parser.add_argument('--targets', action='store_true', help='measure the targets instead')
+    parser.add_argument(
+        '--iteration', nargs='+', metavar='CONFIG', help='split the training iterations of these'
+    )
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     print(machine(args.device))
     if args.targets:
         targets(args)
+        return
+    if args.iteration:
+        iterations(args)
         return
 
     for name in args.models:
@@ -153,6 +164,22 @@ def targets(args: argparse.Namespace) -> None:
     )
     print('\n' + '\n'.join(lines))
     (args.out / 'targets.json').write_text(json.dumps(found, indent=1))
+
+
+def iterations(args: argparse.Namespace) -> None:
+    lines = [f'| config | batch | {" | ".join(ITERATION_PARTS)} | iteration, ms |']
+    lines.append('|---' * (len(ITERATION_PARTS) + 3) + '|')
+    for config in args.iteration:
+        cfg, model = build_config_model(config)
+        print(config, flush=True)
+        bar = ProgressBar(args.rounds)
+        times = split_iteration(cfg, model, args.rounds, args.device, progress=bar.update)
+        print()
+        medians = [timing.median * 1e3 for timing in times.values()]
+        parts = ' | '.join(f'{ms:.0f} ({ms / sum(medians):.0%})' for ms in medians)
+        batch = cfg.train_dataloader.batch_size
+        lines.append(f'| {Path(config).stem} | {batch} | {parts} | {sum(medians):.0f} |')
+    print('\n' + '\n'.join(lines))
 
 
 def machine(device: str) -> str:

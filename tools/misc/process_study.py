@@ -17,6 +17,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs/sample'
 PARTS = ('gradients', 'fsdp')
 # Float32 sums in another order.
 TOLERANCE = 1e-5
+# AdamW moves a weight by the learning rate, here up to 1.5e-4, however small its gradient is.
+WEIGHT_TOLERANCE = 1e-4
 GRADIENTS = {
     'segmentation': ('upernet_vit_mpvg_sample.py', 'sample'),
     'detection': ('mask_rcnn_vit_mpvg_sample.py', 'sample'),
@@ -108,7 +110,7 @@ def compare_fsdp(out: Path) -> int:
             f'{result.resumed_whole:.1e} | {result.equal_metrics} of {result.metrics} |'
         )
         differences = (result.weights, result.resumed, result.resumed_whole)
-        wrong += max(differences) > TOLERANCE or result.equal_metrics < result.metrics
+        wrong += max(differences) > WEIGHT_TOLERANCE or result.equal_metrics < result.metrics
     print(
         '\n| task, 8 iterations | weights | resumed with FSDP | resumed without | '
         'metrics of `tools/test.py` on one device |\n|---|---|---|---|---|'

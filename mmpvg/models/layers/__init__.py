@@ -23,7 +23,7 @@ from .relative_position import (
     DecomposedRelativePosition,
     RelativePositionMlp,
 )
-from .windows import Region, merge, partition, window_regions
+from .windows import Region, partition, place, window_regions
 
 __all__ = [
     'LAYER_NORM_EPS',
@@ -51,8 +51,8 @@ __all__ = [
     'build_layer_norm',
     'gaussian_flex_attention',
     'has_flex_attention',
-    'merge',
     'partition',
+    'place',
     'resize_position_embedding',
     'scaled_dot_product',
     'sinusoid_1d',

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention_bias import GaussianAttentionBias
 from .flex import gaussian_flex_attention
 from .relative_position import DecomposedRelativePosition, RelativePositionMlp
-from .windows import Grid, merge, partition, window_regions
+from .windows import Grid, partition, place, window_regions
 
 
 def scaled_dot_product(
@@ -103,14 +102,20 @@ class Attention(nn.Module):
         Returns:
             (B, N, D).
         """
-        qkv = self.qkv(x)
-        if self.window_size and max(grid) > self.window_size:
-            return self.proj(self._windowed(qkv, grid))
-        return self.proj(self._attend(qkv, grid))
+        if not self.window_size or max(grid) <= self.window_size:
+            return self._attend(x, grid)
+        # Cut before the projections, so that D channels are moved and not 3D.
+        maps, out = x.unflatten(1, grid), None
+        for region in window_regions(grid, self.window_size):
+            attended = self._attend(partition(maps, region), region.size)
+            if out is None:
+                out = attended.new_empty(maps.shape)
+            place(attended, region, out)
+        return out.flatten(1, 2)
 
-    def _attend(self, qkv: Tensor, grid: Grid) -> Tensor:
-        """(B, N, 3D) -> (B, N, D), every token seeing all N: those of a grid or of a window."""
-        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    def _attend(self, x: Tensor, grid: Grid) -> Tensor:
+        """(B, N, D) -> (B, N, D), every token seeing all N: those of a grid or of a window."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         if self.flex and self.fused and q.is_cuda and not self.window_size:
             out = gaussian_flex_attention(q, k, v, self.bias, grid)
         elif self.fused and isinstance(self.rel_pos, DecomposedRelativePosition):
@@ -118,7 +123,7 @@ class Attention(nn.Module):
             out = scaled_dot_product(q, k, v, True, self._pair_bias(q, grid, False), scale=1.0)
         else:
             out = scaled_dot_product(q, k, v, self.fused, self._pair_bias(q, grid))
-        return out.transpose(1, 2).flatten(2)
+        return self.proj(out.transpose(1, 2).flatten(2))
 
     def _pair_bias(self, q: Tensor, grid: Grid, decomposed: bool = True) -> Tensor | None:
         """What is added to the logits as a table of pairs, ([B,] heads or 1, N, N), or None."""
@@ -129,12 +134,3 @@ class Attention(nn.Module):
         elif self.rel_pos is not None and decomposed:
             terms.append(self.rel_pos(q, grid))
         return sum(terms[1:], start=terms[0]) if terms else None
-
-    def _windowed(self, qkv: Tensor, grid: Grid) -> Tensor:
-        """(B, h*w, 3D) -> (B, h*w, D), every token seeing its window."""
-        maps = qkv.unflatten(1, grid)
-        rows: dict[int, list[Tensor]] = {}
-        for region in window_regions(grid, self.window_size):
-            attended = merge(self._attend(partition(maps, region), region.size), region)
-            rows.setdefault(region.top, []).append(attended)
-        return torch.cat([torch.cat(row, dim=2) for row in rows.values()], dim=1).flatten(1, 2)

@@ -53,30 +53,30 @@ def partition(x: Tensor, region: Region) -> Tensor:
     """Take the windows of a region out of a grid of tokens.
 
     Args:
-        x: (B, h, w, ...).
+        x: (B, h, w, D).
         region: One of :func:`window_regions`.
 
     Returns:
-        (B * windows, height * width, ...).
+        (B * windows, height * width, D).
     """
-    (down, across), (height, width) = region.count, region.size
-    x = x[
-        :, region.top : region.top + down * height, region.left : region.left + across * width
-    ].unflatten(1, (down, height))
-    x = x.unflatten(3, (across, width)).transpose(2, 3)
-    return x.flatten(3, 4).flatten(0, 2)
+    return _cells(x, region).flatten(3, 4).flatten(0, 2)
 
 
-def merge(x: Tensor, region: Region) -> Tensor:
-    """Undo :func:`partition`.
+def place(windows: Tensor, region: Region, x: Tensor) -> None:
+    """Undo :func:`partition`: write the windows of a region to their place in a grid of tokens.
 
     Args:
-        x: (B * windows, height * width, ...).
+        windows: (B * windows, height * width, D).
         region: The region the windows came from.
-
-    Returns:
-        (B, down * height, across * width, ...).
+        x: (B, h, w, D), changed in place.
     """
+    cells = _cells(x, region)
+    cells.copy_(windows.view(cells.shape))
+
+
+def _cells(x: Tensor, region: Region) -> Tensor:
+    """A view of a region by windows: (B, down, across, height, width, D)."""
     (down, across), (height, width) = region.count, region.size
-    x = x.unflatten(1, (height, width)).unflatten(0, (-1, down, across))
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    bottom, right = region.top + down * height, region.left + across * width
+    x = x[:, region.top : bottom, region.left : right]
+    return x.unflatten(1, (down, height)).unflatten(3, (across, width)).transpose(2, 3)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmpvg.models.layers import merge, partition, window_regions
+from mmpvg.models.layers import partition, place, window_regions
 
 GRIDS = [(14, 14), (28, 42), (9, 17), (15, 14), (14, 15), (3, 5), (64, 64), (1, 30)]
 
@@ -11,10 +11,10 @@ GRIDS = [(14, 14), (28, 42), (9, 17), (15, 14), (14, 15), (3, 5), (64, 64), (1, 
 @pytest.mark.parametrize('grid', GRIDS)
 def test_every_token_is_in_the_window_of_its_place(grid):
     h, w = grid
-    place = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing='ij'), dim=-1)
+    places = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing='ij'), dim=-1)
     seen = torch.zeros(grid, dtype=torch.long)
     for region in window_regions(grid, 14):
-        for window in partition(place[None], region):
+        for window in partition(places[None], region):
             assert len((window // 14).unique(dim=0)) == 1, 'a window mixes two cells of the grid'
             seen[window[:, 0], window[:, 1]] += 1
             # Row by row inside the window.
@@ -24,16 +24,15 @@ def test_every_token_is_in_the_window_of_its_place(grid):
 
 
 @pytest.mark.parametrize('grid', GRIDS)
-def test_merge_undoes_partition(grid):
-    x = torch.randn(3, *grid, 2, 4)
+def test_place_undoes_partition(grid):
+    x = torch.randn(3, *grid, 4)
+    again = torch.full_like(x, float('nan'))
     for region in window_regions(grid, 14):
         windows = partition(x, region)
         (down, across), (height, width) = region.count, region.size
-        assert windows.shape == (3 * down * across, height * width, 2, 4)
-        expected = x[
-            :, region.top : region.top + down * height, region.left : region.left + across * width
-        ]
-        assert torch.equal(merge(windows, region), expected)
+        assert windows.shape == (3 * down * across, height * width, 4)
+        place(windows, region, again)
+    assert torch.equal(again, x)
 
 
 def test_at_most_four_regions():
