@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -22,6 +23,7 @@ from ..layers import (
     PositionEmbedding,
     build_layer_norm,
 )
+from ..layers.tracing import is_compiling
 from ..layers.windows import Grid
 from .vit_arch import ViTArch
 from .vit_attention import block_indices, build_attentions, window_sizes
@@ -228,14 +230,15 @@ class MPVGViT(BaseModule):
             Tokens of shape (B, R + [1 +] h*w, D) per tap: registers, class token, patches row by
             row; and the grid (h, w).
         """
-        x, grid, delivered = self._embed(x)
-        taps = []
-        for index, (block, pe) in enumerate(zip(self.blocks, delivered.blocks)):
-            x = self._run(block, x, pe, grid)
+        x, grid, (_, every_pe, last_pe) = self._embed(x)
+        every_pe, taps = deque(every_pe), []
+        for index, block in enumerate(self.blocks):
+            # Taken out, so that it is let go when its block has run.
+            x = self._run(block, x, every_pe.popleft(), grid)
             if index not in self.out_indices:
                 continue
             is_last = self.norm is not None and index == self.out_indices[-1]
-            taps.append(self._last_norm(x, delivered.last_norm) if is_last else x)
+            taps.append(self._last_norm(x, last_pe) if is_last else x)
         return taps, grid
 
     def train(self, mode: bool = True) -> MPVGViT:
@@ -280,6 +283,13 @@ class MPVGViT(BaseModule):
         return self.pe_cache.get(grid, parts, self._compute_delivery)
 
     def _compute_delivery(self, grid: Grid) -> DeliveredPE:
+        if not torch.is_grad_enabled() or is_compiling():
+            return self._run_delivery(grid)
+        # Of a batch of one, what the PE's norms keep for backward is 5 % of what the blocks do. To
+        # compute it again costs next to nothing.
+        return checkpoint(self._run_delivery, grid, use_reentrant=False, preserve_rng_state=False)
+
+    def _run_delivery(self, grid: Grid) -> DeliveredPE:
         delivered = self.pe_delivery(self.position_embedding(grid))
         if self.register_tokens is None:
             return delivered

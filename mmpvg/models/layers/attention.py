@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention_bias import GaussianAttentionBias
+from .attention_bias import Axes, GaussianAttentionBias
 from .flex import gaussian_flex_attention
 from .relative_position import DecomposedRelativePosition, RelativePositionMlp
+from .separable_bias import separable_bias_attention
+from .tracing import is_compiling
 from .windows import Grid, partition, place, window_regions
+
+SEPARABLE = (GaussianAttentionBias, DecomposedRelativePosition)
 
 
 def scaled_dot_product(
@@ -35,7 +40,8 @@ def scaled_dot_product(
     """
     if bias is not None:
         bias = bias.to(q.dtype)
-    if fused:
+    # On the CPU no fused kernel trains a bias, and the one that torch takes is slower than this.
+    if fused and not (bias is not None and bias.requires_grad and q.device.type == 'cpu'):
         # Not expanded: torch pads a mask of odd width, and would pad every copy.
         mask = bias[None] if bias is not None and bias.ndim == 3 else bias
         return F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
@@ -106,29 +112,53 @@ class Attention(nn.Module):
             return self._attend(x, grid)
         # Cut before the projections, so that D channels are moved and not 3D.
         maps, out = x.unflatten(1, grid), None
+        # An offset is an offset, so windows cut off at the edge have a part of the others' bias.
+        axes = None if self.bias is None else self.bias.axes((self.window_size,) * 2)
         for region in window_regions(grid, self.window_size):
-            attended = self._attend(partition(maps, region), region.size)
+            attended = self._attend(partition(maps, region), region.size, axes)
             if out is None:
                 out = attended.new_empty(maps.shape)
             place(attended, region, out)
         return out.flatten(1, 2)
 
-    def _attend(self, x: Tensor, grid: Grid) -> Tensor:
+    def _attend(self, x: Tensor, grid: Grid, axes: Axes | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D), every token seeing all N: those of a grid or of a window."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         if self.flex and self.fused and q.is_cuda and not self.window_size:
             out = gaussian_flex_attention(q, k, v, self.bias, grid)
+        elif self.fused and self._separable(q, grid):
+            if self.rel_pos is None:
+                out = separable_bias_attention(q, k, v, *self.bias.terms(grid, axes), torch.mul)
+            else:
+                out = separable_bias_attention(q, k, v, *self.rel_pos.terms(q, grid), torch.add)
         elif self.fused and isinstance(self.rel_pos, DecomposedRelativePosition):
             q, k = self.rel_pos.augment(q, k, grid)
-            out = scaled_dot_product(q, k, v, True, self._pair_bias(q, grid, False), scale=1.0)
+            bias, width = self._pair_bias(q, grid, axes, False), v.shape[-1]
+            # As wide as the keys, or torch would take none of its fused kernels.
+            v = F.pad(v, (0, k.shape[-1] - width))
+            out = scaled_dot_product(q, k, v, True, bias, scale=1.0)[..., :width]
         else:
-            out = scaled_dot_product(q, k, v, self.fused, self._pair_bias(q, grid))
+            out = scaled_dot_product(q, k, v, self.fused, self._pair_bias(q, grid, axes))
         return self.proj(out.transpose(1, 2).flatten(2))
 
-    def _pair_bias(self, q: Tensor, grid: Grid, decomposed: bool = True) -> Tensor | None:
+    def _separable(self, q: Tensor, grid: Grid) -> bool:
+        """Whether the pass is one for :func:`separable_bias_attention`."""
+        one = (self.bias is None) != (self.rel_pos is None)
+        return (
+            one
+            and isinstance(self.bias or self.rel_pos, SEPARABLE)
+            and q.device.type == 'cpu'
+            and q.shape[2] == grid[0] * grid[1]
+            and not torch.is_grad_enabled()
+            and not is_compiling()
+        )
+
+    def _pair_bias(
+        self, q: Tensor, grid: Grid, axes: Axes | None, decomposed: bool = True
+    ) -> Tensor | None:
         """What is added to the logits as a table of pairs, ([B,] heads or 1, N, N), or None."""
         num_extra = q.shape[2] - grid[0] * grid[1]
-        terms = [] if self.bias is None else [self.bias(grid, num_extra)]
+        terms = [] if self.bias is None else [self.bias(grid, num_extra, axes)]
         if isinstance(self.rel_pos, RelativePositionMlp):
             terms.append(self.rel_pos(grid, num_extra))
         elif self.rel_pos is not None and decomposed:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from .windows import Grid
 
+Axes = tuple[Tensor, Tensor]
+
 
 class GaussianAttentionBias(nn.Module):
     """A learnable Gaussian of the distance between two tokens (GAB, BMVC 2023, arXiv 2305.04722).
@@ -28,33 +30,54 @@ class GaussianAttentionBias(nn.Module):
         self.a = nn.Parameter(torch.ones(num_heads))
         self.sigma = nn.Parameter(torch.full((num_heads,), 5.0))
 
-    def forward(self, grid: Grid, num_extra: int = 0) -> Tensor:
+    def forward(self, grid: Grid, num_extra: int = 0, larger: Axes | None = None) -> Tensor:
         """Give the bias of a grid, or of a window.
 
         Args:
             grid: (h, w), in patches.
             num_extra: Tokens before the patches, such as a class token. Their rows and columns are
                 zero ([open] in the paper).
+            larger: What :meth:`axes` gave for a grid that holds this one, to take it from there.
 
         Returns:
             (heads, num_extra + h*w, num_extra + h*w), in float32.
         """
         with torch.autocast(self.a.device.type, enabled=False):
-            bias = torch.einsum('nij,nkl->nikjl', *self.axes(grid))
+            rows, columns = self.axes(grid, larger)
+            bias = rows[:, :, None, :, None] * columns[:, None, :, None, :]
         bias = bias.flatten(3).flatten(1, 2)
         return F.pad(bias, (num_extra, 0, num_extra, 0)) if num_extra else bias
 
-    def axes(self, grid: Grid) -> tuple[Tensor, Tensor]:
+    def axes(self, grid: Grid, larger: Axes | None = None) -> Axes:
         """Give the two factors of the bias: along the rows, with the amplitude, and the columns.
 
         Args:
             grid: (h, w), in patches.
+            larger: Those of a grid that holds this one, to cut them out.
 
         Returns:
             (heads, h, h) and (heads, w, w), in float32.
         """
+        if larger is not None:
+            return tuple(axis[:, :side, :side] for axis, side in zip(larger, grid))
         rows, columns = (self._along(side) for side in grid)
         return self.a.float().square()[:, None, None] * rows, columns
+
+    def terms(self, grid: Grid, larger: Axes | None = None) -> tuple[Tensor, Tensor]:
+        """Give the factors for every query.
+
+        Args:
+            grid: (h, w), in patches.
+            larger: See :meth:`axes`.
+
+        Returns:
+            (1, heads, h*w, h) and (1, heads, h*w, w), in float32: the bias of a query and the key
+            at (y, x) is the product of entries y and x.
+        """
+        rows, columns = self.axes(grid, larger)
+        rows = rows[:, :, None].expand(-1, -1, grid[1], -1)
+        columns = columns[:, None].expand(-1, grid[0], -1, -1)
+        return rows.flatten(1, 2)[None], columns.flatten(1, 2)[None]
 
     def _along(self, side: int) -> Tensor:
         """(heads, side, side): the Gaussian of the offset along one axis."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .pe_delivery import DeliveredPE
+from .tracing import is_compiling
 from .windows import Grid
 
 
@@ -52,7 +53,7 @@ class PECache:
             modules: Whose parameters and buffers, and hooks, matter.
             make: Computes it.
         """
-        if _compiling() or torch.jit.is_tracing() or _watched(modules):
+        if is_compiling() or torch.jit.is_tracing() or _watched(modules):
             return make(grid)
         tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
@@ -86,12 +87,6 @@ class PECache:
     def __reduce__(self) -> tuple[Any, ...]:
         """Let nothing that is kept into a pickle."""
         return PECache, (self.limit,)
-
-
-def _compiling() -> bool:
-    # torch 2.1 has it elsewhere.
-    home = torch.compiler if hasattr(torch.compiler, 'is_compiling') else torch._utils
-    return home.is_compiling()
 
 
 @cache

@@ -89,7 +89,7 @@ class DecomposedRelativePosition(nn.Module):
         Returns:
             (B, heads, N, N); zero for tokens before the patches.
         """
-        along_rows, along_columns = self._terms(q, grid)
+        along_rows, along_columns = self.terms(q, grid)
         num_extra = q.shape[2] - grid[0] * grid[1]
         term = (along_rows[..., :, None] + along_columns[..., None, :]).flatten(3)
         return F.pad(term, (num_extra, 0, num_extra, 0))
@@ -109,7 +109,7 @@ class DecomposedRelativePosition(nn.Module):
             Queries and keys of shape (B, heads, N, d + h + w), rounded up to 8.
         """
         (h, w), num_extra = grid, q.shape[2] - grid[0] * grid[1]
-        terms = torch.cat(self._terms(q, grid), dim=-1)
+        terms = torch.cat(self.terms(q, grid), dim=-1)
         at_row = torch.eye(h, device=k.device).repeat_interleave(w, dim=0)
         at_column = torch.eye(w, device=k.device).repeat(h, 1)
         places = torch.cat([at_row, at_column], dim=1).to(k.dtype)
@@ -118,8 +118,17 @@ class DecomposedRelativePosition(nn.Module):
         k = torch.cat([k, places.expand(*k.shape[:2], -1, -1)], dim=-1)
         return F.pad(q, (0, -q.shape[-1] % 8)), F.pad(k, (0, -k.shape[-1] % 8))
 
-    def _terms(self, q: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Products with every row and every column: (B, heads, h*w, h) and (B, heads, h*w, w)."""
+    def terms(self, q: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Give the products of every query with every row and every column.
+
+        Args:
+            q: Queries of shape (B, heads, num_extra + h*w, d), not scaled.
+            grid: (h, w), in patches.
+
+        Returns:
+            (B, heads, h*w, h) and (B, heads, h*w, w), of the patches: the term of a query and the
+            key at (y, x) is the sum of entries y and x.
+        """
         patches = q[:, :, -grid[0] * grid[1] :].unflatten(2, grid)
         rows, columns = (
             self._pairs(table, side) for table, side in zip((self.rows, self.columns), grid)

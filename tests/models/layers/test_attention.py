@@ -71,6 +71,23 @@ def test_fused_equals_explicit_in_value_and_gradient(grid, window_size):
         assert torch.allclose(fused, explicit, atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize('shape', [(1, 20, 20), (3, 20, 20), (2, 3, 20, 20)])
+def test_a_trained_bias_gets_the_gradient_of_torch(shape):
+    """On the CPU the equation is spelt out for it."""
+    q, k, v = (t.requires_grad_() for t in torch.randn(3, 2, 3, 20, 8).unbind(0))
+    bias = torch.randn(shape, requires_grad=True)
+    leaves = (q, k, v, bias)
+    mask = bias[None] if bias.ndim == 3 else bias
+    outputs = [
+        scaled_dot_product(q, k, v, True, bias),
+        F.scaled_dot_product_attention(q, k, v, mask),
+    ]
+    assert torch.allclose(*outputs, atol=1e-5)
+    gradients = [torch.autograd.grad(out.square().sum(), leaves) for out in outputs]
+    for found, wanted in zip(*gradients):
+        assert torch.allclose(found, wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_window_holding_the_whole_grid_is_global():
     torch.manual_seed(0)
     windowed, everywhere = Attention(16, 2, 14), Attention(16, 2, 0)

@@ -71,7 +71,8 @@ def test_frozen_parameters_are_enough(vit, computed):
 def test_training_computes_every_time(vit, computed):
     for _ in range(2):
         vit(IMAGE.repeat(2, 1, 1, 1))[0].sum().backward()
-    assert computed == dict(resizes=2, norms=6)
+    # Twice a pass: backward computes it again, for the memory.
+    assert computed == dict(resizes=4, norms=12)
     assert vit.position_embedding.table.grad.abs().sum() > 0
 
 
