@@ -1,6 +1,8 @@
 """A run of a real mmengine Runner on a model of three weights."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,22 @@ def tiny_run():
 
     build.data = Numbers
     return build
+
+
+@pytest.fixture(scope='session')
+def run_two_processes(repo):
+    """Runs a worker of this folder in two gloo processes, which must end well."""
+
+    def run(worker, *arguments):
+        launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
+        done = subprocess.run(
+            [*launcher, '--nproc_per_node=2', Path(__file__).with_name(worker), *arguments],
+            env={**os.environ, 'PYTHONPATH': str(repo), 'OMP_NUM_THREADS': '1'},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run

@@ -1,8 +1,5 @@
 """Losses that are not finite: named, skipped without a trace, and not for ever."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -117,19 +114,9 @@ def test_bad_limits_are_named(limit):
 
 
 @pytest.mark.slow
-def test_two_processes_skip_together(repo, tmp_path):
+def test_two_processes_skip_together(run_two_processes, tmp_path):
     """The bad image is one process's; the other must not go on alone, nor wait for ever."""
-    worker = Path(__file__).with_name('finite_loss_worker.py')
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-        + [worker, tmp_path],
-        env={**os.environ, 'PYTHONPATH': str(repo), 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_two_processes('finite_loss_worker.py', tmp_path)
     weights = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
     for name, value in weights[0].items():
         assert value.isfinite().all() and torch.equal(value, weights[1][name]), name

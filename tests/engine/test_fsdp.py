@@ -1,10 +1,6 @@
 """FSDP on two gloo processes: trainings are those of DistributedDataParallel."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,21 +12,11 @@ from mmpvg.engine.fsdp import use_fsdp
 
 
 @pytest.fixture(scope='module')
-def runs(repo, tmp_path_factory):
+def runs(run_two_processes, tmp_path_factory):
     if digit_version(torch.__version__) < digit_version('2.2.0'):
         pytest.skip(f'torch {torch.__version__} has FSDP for accelerators alone')
     out = tmp_path_factory.mktemp('fsdp')
-    worker = Path(__file__).with_name('fsdp_worker.py')
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-        + [worker, out],
-        env={**os.environ, 'PYTHONPATH': str(repo), 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_two_processes('fsdp_worker.py', out)
     return out
 
 
@@ -104,7 +90,7 @@ def test_a_run_that_is_told_to_end_saves_its_place(runs):
     assert re.search(r'resumed epoch: 0, iter: 4', log)
 
 
-def test_one_process_cannot_share(repo):
+def test_one_process_cannot_share():
     cfg = Config(dict(launcher='none'))
     with pytest.raises(ValueError, match='tools/dist_train.sh'):
         use_fsdp(cfg)
