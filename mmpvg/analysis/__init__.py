@@ -5,6 +5,7 @@ from .benchmark_models import BENCHMARK_MODELS, BenchmarkModel, difference_to_ou
 from .benchmark_targets import TARGETS, Measured, Target, import_seconds, measure_targets
 from .classification_study import Result, StudyRun, plan_study, run_study, summarize
 from .damage_study import DamageResult, run_damage_study
+from .floor import MachineRates, measure_rates, moved_bytes
 from .flops import PartCost, count_macs, part_costs
 from .iteration_split import PARTS as ITERATION_PARTS
 from .iteration_split import split_iteration
@@ -15,6 +16,7 @@ from .process_study import (
     largest_difference,
     run_fsdp_study,
 )
+from .run_logs import Curve, read_run_logs
 from .schedule import LearningRateCurve, learning_rate_curve
 from .shape_study import ShapeResult, random_shapes, run_shape_study
 
@@ -43,7 +45,10 @@ __all__ = [
     'PartCost',
     'BENCHMARK_MODELS',
     'summarize',
+    'MachineRates',
     'Measured',
+    'measure_rates',
+    'moved_bytes',
     'import_seconds',
     'time_alternately',
     'run_of',
@@ -52,7 +57,9 @@ __all__ = [
     'peak_memory',
     'run_fsdp_study',
     'learning_rate_curve',
+    'Curve',
     'FsdpResult',
+    'read_run_logs',
     'ITERATION_PARTS',
     'split_iteration',
     'Trial',

@@ -42,6 +42,11 @@ class Timing:
         return (high - low) / 2 / self.median
 
 
+def waiting_for(device: str) -> Callable[[], None]:
+    """What waits until all kernels of a device have ended; on the CPU they have."""
+    return torch.cuda.synchronize if device == 'cuda' else lambda: None
+
+
 def time_alternately(
     calls: Mapping[str, Callable[[], object]],
     rounds: int,
@@ -59,7 +64,7 @@ def time_alternately(
         warmup: Calls of each before that.
         progress: Called after every round.
     """
-    wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
+    wait = waiting_for(device)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(warmup):
         for call in calls.values():

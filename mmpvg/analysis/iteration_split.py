@@ -7,14 +7,13 @@ from collections.abc import Callable
 from itertools import chain, repeat
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from .benchmark import Timing
+from .benchmark import Timing, waiting_for
 
 PARTS = (
     'data loading',
@@ -110,7 +109,7 @@ class _Marks:
     """Points in time of an iteration."""
 
     def __init__(self, device: str) -> None:
-        self.wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
+        self.wait = waiting_for(device)
         self.at: dict[str, float] = {}
 
     def clear(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from .colours import look
+
 
 def draw_benchmark(rows: Sequence[dict], path: str | Path) -> Path:
     """Draw time and peak memory over the image's pixels, one line a network.
@@ -26,9 +28,6 @@ def draw_benchmark(rows: Sequence[dict], path: str | Path) -> Path:
     figure, axes = plt.subplots(
         2, len(modes), figsize=(5 * len(modes), 7), layout='constrained', squeeze=False
     )
-    # Of Okabe and Ito, for the colour-blind; marks for print.
-    colours = ['#000000', '#E69F00', '#56B4E9', '#009E73', '#D55E00', '#0072B2', '#CC79A7']
-    marks = 'osD^vPX*<>'
     for column, mode in enumerate(modes):
         for row, (key, label) in enumerate((('ms', 'time, ms'), ('mib', 'peak memory, MiB'))):
             axis = axes[row][column]
@@ -41,8 +40,7 @@ def draw_benchmark(rows: Sequence[dict], path: str | Path) -> Path:
                 axis.loglog(
                     [p[0] for p in points],
                     [p[1] for p in points],
-                    color=colours[index % len(colours)],
-                    marker=marks[index % len(marks)],
+                    **look(index),
                     markersize=5,
                     linewidth=1.2,
                     label=network,

@@ -1,5 +1,7 @@
 """Benchmarks measure what they say; how fast anything is, no test asserts."""
 
+import importlib.util
+import json
 import time
 
 import pytest
@@ -141,3 +143,39 @@ def test_the_plot(tmp_path):
         for side in (224, 512)
     ]
     assert draw_benchmark(rows, tmp_path / 'deep' / 'plot.png').stat().st_size > 10_000
+
+
+@pytest.fixture
+def tool(repo, monkeypatch, tmp_path, capsys):
+    """Runs the script in this process, and gives what it prints."""
+    spec = importlib.util.spec_from_file_location(
+        'benchmark_tool', repo / 'tools/analysis_tools/benchmark.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*arguments):
+        command = ['benchmark.py', '--rounds', '1', '--out', str(tmp_path), *arguments]
+        monkeypatch.setattr('sys.argv', command)
+        module.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_tool_compares_networks(tool, tmp_path):
+    out = tool('--models', 'timm', 'mpvg', '--sizes', '32x48', '64x48')
+    assert 'timm: the same as ours at 224x224' in out
+    rows = [line.split(' | ') for line in out.splitlines() if line.startswith('| ')][1:]
+    assert len(rows) == 2 * 2 * 2 and {row[2] for row in rows} == {'timm', 'mpvg'}
+    assert all(float(row[4]) == 1 for row in rows if row[2] == 'timm')
+    assert (tmp_path / 'benchmark.png').exists()
+    assert len(json.loads((tmp_path / 'benchmark.json').read_text())) == 8
+
+
+def test_the_tool_tells_the_floor(tool):
+    out = tool('--floor', '--models', 'timm', 'default', '--sizes', '224x224')
+    timm, ours = (line.split(' | ') for line in out.splitlines() if '224x224' in line)
+    # 1.26 G multiply-adds in DeiT-Ti's paper, less the class token; operations are twice that.
+    assert float(ours[2]) == pytest.approx(2.5, abs=0.1)
+    assert float(timm[2]) <= float(ours[2])

@@ -5,12 +5,14 @@ r"""Time and memory of our networks beside those that people run today.
         --batch 8 --sizes 1024x1024 --models timm mpvg mpvg-gab
     python tools/analysis_tools/benchmark.py --targets
     python tools/analysis_tools/benchmark.py --iteration configs/sample/*_vit_mpvg_sample.py
+    python tools/analysis_tools/benchmark.py --floor --models timm mpvg mpvg-windows
 
 All networks of a row run in turn in one process, so ratios hold on a machine whose speed wavers.
 Plain ViTs of others are first held against ours with their weights. Prints a Markdown table, and
 writes the numbers (JSON) and a plot of the growth with the size. --targets measures the ratios that
 this project set itself as targets, on the CPU. --iteration splits a training iteration of configs
-into loading, backbone, heads and optimizer.
+into loading, backbone, heads and optimizer. --floor tells the least time that inference could take:
+its operations over the machine's measured matrix rate, its bytes over the measured bandwidth.
 """
 
 import argparse
@@ -28,9 +30,12 @@ from mmpvg.analysis import (
     ITERATION_PARTS,
     MODES,
     TARGETS,
+    count_macs,
     difference_to_ours,
     import_seconds,
+    measure_rates,
     measure_targets,
+    moved_bytes,
     peak_memory,
     run_of,
     split_iteration,
@@ -68,6 +73,7 @@ def main() -> None:
     parser.add_argument(
         '--iteration', nargs='+', metavar='CONFIG', help='split the training iterations of these'
     )
+    parser.add_argument('--floor', action='store_true', help='tell the least time of inference')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -77,6 +83,9 @@ def main() -> None:
         return
     if args.iteration:
         iterations(args)
+        return
+    if args.floor:
+        floors(args)
         return
 
     for name in args.models:
@@ -179,6 +188,34 @@ def iterations(args: argparse.Namespace) -> None:
         parts = ' | '.join(f'{ms:.0f} ({ms / sum(medians):.0%})' for ms in medians)
         batch = cfg.train_dataloader.batch_size
         lines.append(f'| {Path(config).stem} | {batch} | {parts} | {sum(medians):.0f} |')
+    print('\n' + '\n'.join(lines))
+
+
+def floors(args: argparse.Namespace) -> None:
+    dtype = getattr(torch, args.dtype)
+    rates = measure_rates(args.device, dtype)
+    print(f'{rates.operations / 1e9:.0f} G operations and {rates.bytes / 1e9:.1f} GB a second')
+    lines = [
+        '| size | network | operations, G | over the rate, ms | moved, MB | over the bandwidth, ms'
+    ]
+    lines[0] += ' | measured, ms | of the matrix rate |'
+    lines.append('|---' * 8 + '|')
+    for height, width in args.sizes:
+        images = torch.randn(args.batch, 3, height, width, device=args.device)
+        networks = {
+            name: BENCHMARK_MODELS[name].build(args.arch).to(args.device) for name in args.models
+        }
+        calls = {name: run_of(net, images, 'inference', dtype) for name, net in networks.items()}
+        times = time_alternately(calls, args.rounds, args.device)
+        for name, call in calls.items():
+            operations = 2 * count_macs(call, networks[name])[0]
+            moved, ms = moved_bytes(call), times[name].median * 1e3
+            at_best = operations / rates.operations * 1e3
+            lines.append(
+                f'| {height}x{width} | {name} | {operations / 1e9:.1f} | {at_best:.1f} | '
+                f'{moved / 1e6:.0f} | {moved / rates.bytes * 1e3:.1f} | {ms:.1f} | '
+                f'{at_best / ms:.0%} |'
+            )
     print('\n' + '\n'.join(lines))
 
 
