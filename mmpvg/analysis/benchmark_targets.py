@@ -106,14 +106,16 @@ def measure_targets(
     arch: str = 'deit-tiny',
     rounds: int = 7,
     progress: Callable[[str], None] = print,
+    seconds: float = 30.0,
 ) -> Iterator[Measured]:
     """Measure each target, its two networks in turn in one process, on the CPU.
 
     Args:
         targets: Which.
         arch: Of all networks.
-        rounds: Timed calls of each network.
+        rounds: Timed calls of each network, at least.
         progress: Told what is being measured.
+        seconds: How long to go on with short calls, of which there are 101 at most.
     """
     for target in targets:
         progress(target.what)
@@ -125,7 +127,11 @@ def measure_targets(
             numbers = peak_memory(above), peak_memory(below)
             yield Measured(target, *numbers, numbers[0] / numbers[1])
             continue
-        times: dict[str, Timing] = time_alternately({'above': above, 'below': below}, rounds)
+        calls = {'above': above, 'below': below}
+        once = sum(timing.median for timing in time_alternately(calls, 1).values())
+        times: dict[str, Timing] = time_alternately(
+            calls, max(rounds, min(round(seconds / once), 101)), warmup=0
+        )
         one, other = times['above'], times['below']
         yield Measured(target, one.median, other.median, one.ratio(other), one.spread)
 

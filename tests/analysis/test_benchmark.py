@@ -124,7 +124,9 @@ def test_targets():
     assert least.what == 'mpvg / mpvg at 32x32, inference time, 64x64'
     assert least.met(4.1) and not least.met(3.9)
     memory = Target('mpvg', 'mpvg', 'training', (64, 64), 4.0, memory=True, size_below=(32, 32))
-    timed, sized = measure_targets((target, memory), rounds=2, progress=lambda what: None)
+    timed, sized = measure_targets(
+        (target, memory), rounds=2, progress=lambda what: None, seconds=0.1
+    )
     assert timed.ratio > 0 and timed.above > 0 < timed.below
     assert sized.ratio == sized.above / sized.below > 1 and sized.above > 1e6
     assert {name for t in TARGETS for name in (t.above, t.below)} <= set(BENCHMARK_MODELS)

@@ -65,7 +65,9 @@ def main() -> None:
     )
     parser.add_argument('--modes', nargs='+', choices=MODES, default=MODES)
     parser.add_argument('--batch', type=int, default=1)
-    parser.add_argument('--rounds', type=int, default=7, help='timed calls of each network')
+    parser.add_argument(
+        '--rounds', type=int, default=7, help='timed calls of each network, at least'
+    )
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
     parser.add_argument('--compile', action='store_true', help='compile each network')
