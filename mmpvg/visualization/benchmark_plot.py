@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .colours import look
+from .figure import pyplot, save_figure
 
 
 def draw_benchmark(rows: Sequence[dict], path: str | Path) -> Path:
@@ -18,11 +19,7 @@ def draw_benchmark(rows: Sequence[dict], path: str | Path) -> Path:
     Returns:
         The path.
     """
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     modes = list(dict.fromkeys(row['mode'] for row in rows))
     networks = list(dict.fromkeys(row['network'] for row in rows))
     figure, axes = plt.subplots(
@@ -51,8 +48,4 @@ def draw_benchmark(rows: Sequence[dict], path: str | Path) -> Path:
             axis.grid(alpha=0.3, which='both')
             axis.set_title(mode if row == 0 else '', loc='left')
     axes[0][0].legend(fontsize=8)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path
+    return save_figure(figure, path)

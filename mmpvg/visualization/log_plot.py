@@ -8,6 +8,7 @@ from pathlib import Path
 from mmpvg.analysis import Curve
 
 from .colours import look
+from .figure import pyplot, save_figure
 
 
 def draw_run_logs(
@@ -27,11 +28,7 @@ def draw_run_logs(
     Returns:
         The path.
     """
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     columns = min(len(keys), 3)
     rows = -(-len(keys) // columns)
     figure, axes = plt.subplots(
@@ -58,8 +55,4 @@ def draw_run_logs(
     for axis in list(axes.flat)[len(keys) :]:
         axis.set_visible(False)
     axes[0][0].legend(fontsize=8)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path
+    return save_figure(figure, path)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mmpvg.analysis import LearningRateCurve
 
+from .figure import pyplot, save_figure
+
 
 def draw_schedules(curves: Mapping[str, LearningRateCurve], path: str | Path) -> Path:
     """Draw the learning rate of every parameter group, from the fastest (dark) to the slowest.
@@ -18,11 +20,7 @@ def draw_schedules(curves: Mapping[str, LearningRateCurve], path: str | Path) ->
     Returns:
         The path.
     """
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     columns = min(len(curves), 2)
     rows = -(-len(curves) // columns)
     figure, axes = plt.subplots(
@@ -53,8 +51,4 @@ def draw_schedules(curves: Mapping[str, LearningRateCurve], path: str | Path) ->
             epochs.tick_params(labelsize=8)
     for axis in list(axes.flat)[len(curves) :]:
         axis.set_visible(False)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path
+    return save_figure(figure, path)

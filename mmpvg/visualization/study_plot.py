@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mmpvg.analysis import Result
 
+from .figure import pyplot, save_figure
+
 # Told apart in print and by colour-blind eyes: hue, lightness and marker differ.
 _STYLES = (('#0072b2', 'o'), ('#d55e00', '^'), ('#009e73', 's'))
 
@@ -22,11 +24,7 @@ def draw_study(results: Sequence[Result], path: str | Path, title: str = '') -> 
     Returns:
         The path.
     """
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     deliveries = list(dict.fromkeys(result.delivery for result in results))
     poolings = list(dict.fromkeys(result.pooling for result in results))
     figure, axis = plt.subplots(figsize=(7, 3.6), layout='constrained')
@@ -45,8 +43,4 @@ def draw_study(results: Sequence[Result], path: str | Path, title: str = '') -> 
     axis.set_title(title, loc='left', fontsize=10)
     axis.grid(axis='y', alpha=0.3)
     axis.legend(title='pooling', frameon=False)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path
+    return save_figure(figure, path, dpi=130)
