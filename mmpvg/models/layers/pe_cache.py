@@ -58,7 +58,11 @@ class PECache:
         tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             return make(grid)
-        made_of = [(t, _version(t), t.data_ptr()) for t in tensors]
+        try:
+            made_of = [(t, _version(t), t.data_ptr()) for t in tensors]
+        except RuntimeError:
+            # Those of torch.func's transforms have no memory of their own.
+            return make(grid)
         if _optimizer_steps() != self._steps or not _same(made_of, self._made_of):
             self.clear()
             self._made_of, self._steps = made_of, _optimizer_steps()

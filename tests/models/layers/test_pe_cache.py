@@ -165,6 +165,21 @@ def test_who_watches_sees_every_pass(vit):
 
 
 @torch.no_grad()
+def test_an_ensemble_under_vmap(vit):
+    torch.manual_seed(1)
+    other = MPVGViT(ARCH, img_size=32, patch_size=8).eval()
+    for block in (*vit.blocks, *other.blocks):
+        # torch 2.1 has no rule for its fused kernel.
+        block.attn.fused = False
+    wanted = [fresh(network) for network in (vit, other)]
+    parameters, buffers = torch.func.stack_module_state([vit, other])
+    found = torch.func.vmap(lambda p, b: torch.func.functional_call(vit, (p, b), (IMAGE,))[0])(
+        parameters, buffers
+    )
+    assert torch.allclose(found, torch.stack(wanted), atol=1e-4)
+
+
+@torch.no_grad()
 def test_memory_is_bounded(vit):
     size = 5 * 45 * 32 * 4  # input, two blocks, last norm; and one more at most
     vit.pe_cache = PECache(limit=2 * size)
