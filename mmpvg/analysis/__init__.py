@@ -4,17 +4,44 @@ from .benchmark import MODES, Timing, peak_memory, run_of, time_alternately
 from .benchmark_models import BENCHMARK_MODELS, BenchmarkModel, difference_to_ours
 from .benchmark_targets import TARGETS, Measured, Target, import_seconds, measure_targets
 from .classification_study import Result, StudyRun, plan_study, run_study, summarize
+from .counterbalance import Counterbalance, LastNorm, measure_counterbalance, pearson
 from .damage_study import DamageResult, run_damage_study
+from .field_study import MeasuredField, measure_fields
 from .floor import MachineRates, measure_rates, moved_bytes
 from .flops import PartCost, count_macs, part_costs
+from .gaussian_fit import GaussianFit, field_spread, fit_gaussian
+from .inspection import (
+    InspectedModel,
+    NetworkRecord,
+    find_vit,
+    image_files,
+    open_model,
+    record_network,
+)
 from .iteration_split import PARTS as ITERATION_PARTS
 from .iteration_split import split_iteration
 from .kill_study import Outcome, Trial, plan_kills, run_kill_study
+from .pe_similarity import (
+    ResizeDistortion,
+    cosine_similarity,
+    delivered_tables,
+    resize_distortions,
+    similarity_mosaic,
+)
 from .process_study import (
     FsdpResult,
     gradients_of_processes,
     largest_difference,
     run_fsdp_study,
+)
+from .receptive_field import (
+    PE_STATES,
+    LearntGaussian,
+    accumulate_fields,
+    centre_features,
+    learnt_gaussians,
+    pe_state,
+    share_outside,
 )
 from .run_logs import Curve, read_run_logs
 from .schedule import LearningRateCurve, learning_rate_curve
@@ -23,16 +50,25 @@ from .shape_study import ShapeResult, random_shapes, run_shape_study
 __all__ = [
     'BENCHMARK_MODELS',
     'BenchmarkModel',
+    'Counterbalance',
     'Curve',
     'DamageResult',
     'FsdpResult',
+    'GaussianFit',
     'ITERATION_PARTS',
+    'InspectedModel',
+    'LastNorm',
     'LearningRateCurve',
+    'LearntGaussian',
     'MODES',
     'MachineRates',
     'Measured',
+    'MeasuredField',
+    'NetworkRecord',
     'Outcome',
+    'PE_STATES',
     'PartCost',
+    'ResizeDistortion',
     'Result',
     'ShapeResult',
     'StudyRun',
@@ -40,27 +76,45 @@ __all__ = [
     'Target',
     'Timing',
     'Trial',
+    'accumulate_fields',
+    'centre_features',
+    'cosine_similarity',
     'count_macs',
+    'delivered_tables',
     'difference_to_ours',
+    'field_spread',
+    'find_vit',
+    'fit_gaussian',
     'gradients_of_processes',
+    'image_files',
     'import_seconds',
     'largest_difference',
     'learning_rate_curve',
+    'learnt_gaussians',
+    'measure_counterbalance',
+    'measure_fields',
     'measure_rates',
     'measure_targets',
     'moved_bytes',
+    'open_model',
     'part_costs',
+    'pe_state',
     'peak_memory',
+    'pearson',
     'plan_kills',
     'plan_study',
     'random_shapes',
     'read_run_logs',
+    'record_network',
+    'resize_distortions',
     'run_damage_study',
     'run_fsdp_study',
     'run_kill_study',
     'run_of',
     'run_shape_study',
     'run_study',
+    'share_outside',
+    'similarity_mosaic',
     'split_iteration',
     'summarize',
     'time_alternately',

@@ -241,6 +241,20 @@ class MPVGViT(BaseModule):
             taps.append(self._last_norm(x, last_pe) if is_last else x)
         return taps, grid
 
+    def deliver_pe(self, grid: Grid) -> DeliveredPE:
+        """Give everything about the PE of one forward pass.
+
+        Args:
+            grid: (h, w) of the image, in patches.
+
+        Returns:
+            Rows of tokens, (1, R + [1 +] h*w, D): at the input, for every block, at the last norm.
+        """
+        if self.position_embedding is None:
+            return DeliveredPE(None, [None] * len(self.blocks), None)
+        parts = (self.position_embedding, self.pe_delivery)
+        return self.pe_cache.get(grid, parts, self._compute_delivery)
+
     def train(self, mode: bool = True) -> MPVGViT:
         """Turn to training or evaluation."""
         self.pe_cache.clear()
@@ -256,7 +270,7 @@ class MPVGViT(BaseModule):
         # Under autocast the convolution is half precision. The residual stream is not, with every
         # delivery: adding the PE would lift it, but LaPE adds none.
         x = self._with_extra_tokens(x.to(self.patch_embed.proj.weight.dtype))
-        delivered = self._deliver(grid)
+        delivered = self.deliver_pe(grid)
         return x if delivered.input is None else x + delivered.input, grid, delivered
 
     def _run(self, module: nn.Module, *args) -> Tensor:
@@ -274,13 +288,6 @@ class MPVGViT(BaseModule):
 
     def _extra_tokens(self) -> list[Tensor]:
         return [token for token in (self.register_tokens, self.cls_token) if token is not None]
-
-    def _deliver(self, grid: Grid) -> DeliveredPE:
-        """Everything about the PE of one forward pass, in rows of tokens."""
-        if self.position_embedding is None:
-            return DeliveredPE(None, [None] * len(self.blocks), None)
-        parts = (self.position_embedding, self.pe_delivery)
-        return self.pe_cache.get(grid, parts, self._compute_delivery)
 
     def _compute_delivery(self, grid: Grid) -> DeliveredPE:
         if not torch.is_grad_enabled() or is_compiling():

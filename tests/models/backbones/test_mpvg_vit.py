@@ -172,7 +172,7 @@ def test_relative_position_and_gaussian_stand_beside_the_pe(relative, gaussian, 
 @pytest.mark.parametrize('delivery', ['lape', 'mpvg'])
 def test_registers_receive_no_position_embedding(delivery):
     vit = randomized(arch=TINY, pe_delivery=delivery, num_registers=2, with_cls_token=True)
-    delivered = vit._deliver((3, 5))
+    delivered = vit.deliver_pe((3, 5))
     bare = vit.pe_delivery(vit.position_embedding((3, 5)))
     for padded, pe in zip([delivered.last_norm, *delivered.blocks], [bare.last_norm, *bare.blocks]):
         if pe is None:

@@ -1,0 +1,76 @@
+"""Receptive fields of a model: every block, with the PE in every state, at several sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from .gaussian_fit import GaussianFit, field_spread, fit_gaussian
+from .inspection import InspectedModel
+from .receptive_field import (
+    PE_STATES,
+    accumulate_fields,
+    centre_features,
+    pe_state,
+    share_outside,
+)
+
+#: No fit: of a field that is zero everywhere.
+NO_FIT = GaussianFit(0.0, (math.nan, math.nan), (math.nan, math.nan), math.nan)
+
+
+@dataclass(frozen=True)
+class MeasuredField:
+    """An effective receptive field and its Gaussian.
+
+    Attributes:
+        size: (H, W) of the images, in pixels.
+        state: What the PE was, one of :data:`PE_STATES`.
+        place: ``block 3``, or ``end`` for what leaves the network.
+        field: (H, W), of sum 1.
+        fit: Its Gaussian, in pixels.
+        outside: Share of the field outside the centre token's own patch.
+        spread: Root mean square distance along y and x from its centre of mass, in pixels.
+    """
+
+    size: tuple[int, int]
+    state: str
+    place: str
+    field: np.ndarray
+    fit: GaussianFit
+    outside: float
+    spread: tuple[float, float]
+
+
+def measure_fields(
+    model: InspectedModel,
+    images: Callable[[tuple[int, int], str], Iterable[Tensor]],
+    sizes: Sequence[tuple[int, int]],
+    states: Sequence[str] = PE_STATES,
+) -> list[MeasuredField]:
+    """Measure the receptive fields of the centre token.
+
+    Args:
+        model: The model. A network without a PE is measured as it is.
+        images: (size, state) -> batches of images of that size.
+        sizes: (H, W) in pixels.
+        states: What the PE is to be.
+    """
+    if model.vit.position_embedding is None:
+        states = PE_STATES[:1]
+    places = [f'block {index}' for index in range(len(model.vit.blocks))] + ['end']
+    found = []
+    for size in sizes:
+        for state in states:
+            with pe_state(model.vit, state):
+                fields = accumulate_fields(centre_features(model.vit), images(size, state))
+            for place, field in zip(places, fields):
+                fit = fit_gaussian(field) if field.any() else NO_FIT
+                outside = share_outside(field, model.vit.patch_embed.patch_size)
+                spread = field_spread(field)
+                found.append(MeasuredField(tuple(size), state, place, field, fit, outside, spread))
+    return found

@@ -1,0 +1,238 @@
+"""A ViT out of any model, opened up: the images it takes, what its blocks are given and give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+from torch import Tensor, nn
+
+from ..models.backbones.mpvg_vit import MPVGViT
+from ..models.layers.windows import Grid
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
+
+
+@dataclass(frozen=True)
+class InspectedModel:
+    """A backbone with trained weights, in evaluation, and what its images must be like.
+
+    Attributes:
+        name: What it is called in tables and pictures.
+        vit: The backbone.
+        mean: Subtracted from each channel, in the order of the network's channels.
+        std: Divided by, likewise.
+        rgb: Whether the network takes RGB; else BGR.
+    """
+
+    name: str
+    vit: MPVGViT
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rgb: bool
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """(H, W) in pixels, of the PE table's own grid."""
+        return tuple(side * self.vit.patch_embed.patch_size for side in native_grid(self.vit))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.vit.parameters()).device
+
+    def read_images(self, files: Sequence[Path], size: tuple[int, int]) -> Tensor:
+        """Read, resize and normalize images as the model's data preprocessor would.
+
+        Args:
+            files: Image files.
+            size: (H, W) in pixels, which every image is stretched to.
+
+        Returns:
+            (B, 3, H, W), on the model's device.
+
+        Raises:
+            ValueError: If a file is no image that can be read.
+        """
+        import mmcv
+
+        images = []
+        for file in files:
+            image = mmcv.imread(str(file), channel_order='rgb' if self.rgb else 'bgr')
+            if image is None:
+                raise ValueError(f'{file} cannot be read as an image; remove or mend it')
+            image = mmcv.imresize(image, (size[1], size[0]))
+            images.append(torch.from_numpy(image.copy()).permute(2, 0, 1).float())
+        batch = torch.stack(images).to(self.device)
+        mean, std = (batch.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
+        return (batch - mean) / std
+
+
+def open_model(
+    config: str | Path,
+    checkpoint: str | Path,
+    options: dict | None = None,
+    name: str | None = None,
+    device: str = 'cpu',
+) -> InspectedModel:
+    """Build the model of a config, load a checkpoint, and take the ViT out.
+
+    Args:
+        config: Config of a detector, segmenter, classifier or retriever.
+        checkpoint: Its weights; ``none`` for the untrained model.
+        options: Settings that override the config.
+        name: What it is called; by default the config's name.
+        device: Where to put it.
+
+    Raises:
+        FileNotFoundError: If the config or the checkpoint does not exist.
+        RuntimeError: If the checkpoint does not fit the config.
+        ValueError: If the model has no ViT of this project.
+    """
+    # Drags in the packages of the config's task.
+    from ..engine.config_model import build_config_model
+    from ..engine.run_checkpoints import read_checkpoints_safely
+
+    for path in (config, checkpoint):
+        if str(path) != 'none' and '://' not in str(path) and not Path(path).is_file():
+            raise FileNotFoundError(f'{path} does not exist')
+    cfg, model = build_config_model(str(config), options)
+    if str(checkpoint) != 'none':
+        read_checkpoints_safely()
+        load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
+    vit = find_vit(model).eval().to(device)
+    return InspectedModel(name or Path(config).stem, vit, **_normalization(cfg))
+
+
+def find_vit(model: nn.Module) -> MPVGViT:
+    """The ViT, plain or with an adapter, that a model is or holds.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for module in model.modules():
+        if isinstance(module, MPVGViT):
+            return module
+    backbone = type(getattr(model, 'backbone', model)).__name__
+    raise ValueError(
+        f'{type(model).__name__} has the backbone {backbone}; this needs mmpvg.MPVGViT or '
+        'mmpvg.MPVGViTAdapter'
+    )
+
+
+def native_grid(vit: MPVGViT) -> Grid:
+    """The grid of the PE table; 14x14 for a network without one."""
+    return (14, 14) if vit.position_embedding is None else vit.position_embedding.grid
+
+
+def image_files(path: str | Path, limit: int | None = None) -> list[Path]:
+    """The images of a folder in order of their names, or one image.
+
+    Args:
+        path: A folder or a file.
+        limit: As many of them, spread evenly.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(path.glob('*'))
+    files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not files:
+        raise ValueError(f'no image in {path}; it must hold {", ".join(IMAGE_SUFFIXES)} files')
+    if limit is None or limit >= len(files):
+        return files
+    return [files[index * len(files) // limit] for index in range(limit)]
+
+
+class BlockRecord(NamedTuple):
+    """What went through a block; patches alone, without class token and registers.
+
+    Attributes:
+        embedding: ``LN_x,l(x_l)``, the tokens that enter its attention before the PE is added, of
+            shape (B, h*w, D).
+        pe: The PE delivered to it, (h*w, D), or None.
+        output: (B, h*w, D).
+    """
+
+    embedding: Tensor
+    pe: Tensor | None
+    output: Tensor
+
+
+class NetworkRecord(NamedTuple):
+    """What went through a network.
+
+    Attributes:
+        grid: (h, w), in patches.
+        blocks: Every block.
+        table: The PE table on this grid, (h*w, D), or None.
+        last: What leaves the network, after the last norm and its PE where it has them, of shape
+            (B, h*w, D).
+    """
+
+    grid: Grid
+    blocks: list[BlockRecord]
+    table: Tensor | None
+    last: Tensor
+
+
+def record_network(vit: MPVGViT, images: Tensor) -> NetworkRecord:
+    """Send images through a network and keep what every block takes and gives.
+
+    Args:
+        vit: The network.
+        images: (B, C, H, W).
+    """
+    with _watched_blocks(vit) as blocks:
+        vit(images)
+    grid = blocks[0][2]
+    patches = slice(-grid[0] * grid[1], None)
+
+    def rows(pe: Tensor | None) -> Tensor | None:
+        return None if pe is None else pe[0, patches]
+
+    records = [BlockRecord(e[:, patches], rows(pe), out[:, patches]) for e, pe, _, out in blocks]
+    last_pe = rows(vit.deliver_pe(grid).last_norm)
+    last = records[-1].output if vit.norm is None else vit.norm(records[-1].output)
+    last = last if last_pe is None else last + last_pe
+    position_embedding = vit.position_embedding
+    table = None if position_embedding is None else rows(position_embedding(grid))
+    return NetworkRecord(grid, records, table, last)
+
+
+@contextmanager
+def _watched_blocks(vit: MPVGViT) -> Iterator[list[tuple]]:
+    """Collect (embedding, pe, grid, output) of each block as it runs."""
+    found: list[tuple] = []
+    embeddings: list[Tensor] = []
+
+    def after_norm(module: nn.Module, args: tuple, output: Tensor) -> None:
+        embeddings.append(output)
+
+    def after_block(module: nn.Module, args: tuple, output: Tensor) -> None:
+        _, pe, grid = args
+        found.append((embeddings.pop(), pe, tuple(grid), output))
+
+    handles = [block.norm1.register_forward_hook(after_norm) for block in vit.blocks]
+    handles += [block.register_forward_hook(after_block) for block in vit.blocks]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _normalization(cfg: Config) -> dict[str, Any]:
+    given = cfg.model.get('data_preprocessor') or {}
+    return dict(
+        mean=tuple(given.get('mean') or (0.0,) * 3),
+        std=tuple(given.get('std') or (1.0,) * 3),
+        rgb=bool(given.get('bgr_to_rgb', given.get('to_rgb', False))),
+    )

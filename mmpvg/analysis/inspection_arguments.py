@@ -1,0 +1,92 @@
+"""What the scripts that look into models have in common: their arguments, models and images."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import DictAction
+from torch import Tensor
+from tqdm import tqdm
+
+from .inspection import InspectedModel, image_files, open_model
+
+
+def add_inspection_arguments(
+    parser: argparse.ArgumentParser, out: str, images: bool = True
+) -> None:
+    """Add the arguments that say which models and images to look at.
+
+    Args:
+        parser: The script's.
+        out: Default of ``--out``.
+        images: Whether images are looked at.
+    """
+    if images:
+        parser.add_argument('images', type=Path, help='a folder of images, or one image')
+        parser.add_argument(
+            '--num-images', type=int, default=32, help='images at most, 32 if not said'
+        )
+        parser.add_argument('--batch-size', type=int, default=4, help='images at a time')
+    parser.add_argument(
+        '--model',
+        nargs=2,
+        action='append',
+        required=True,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help="a model to look at; 'none' as the checkpoint for the untrained one",
+    )
+    parser.add_argument('--names', nargs='+', help='names of the models, as many')
+    parser.add_argument('--out', type=Path, default=Path(out), help='folder for what is written')
+    parser.add_argument('--device', default='cpu', help="for instance 'cuda'")
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE, for all')
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Read ``224x320``, or ``224`` for a square.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is neither.
+    """
+    sides = text.split('x')
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f'{text!r} is no size; write 224x320, or 224')
+    return int(sides[0]), int(sides[-1])
+
+
+def opened_models(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> Iterator[InspectedModel]:
+    """The models that the arguments name, opened one after the other.
+
+    Raises:
+        SystemExit: If names are missing or come twice.
+    """
+    names = args.names or [Path(config).stem for config, _ in args.model]
+    if len(names) != len(args.model):
+        parser.error(f'{len(args.model)} models need as many --names, got {len(names)}')
+    if len(set(names)) != len(names):
+        parser.error(f'models need --names of their own, got {", ".join(names)}')
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, (config, checkpoint) in zip(names, args.model):
+        yield open_model(config, checkpoint, args.cfg_options, name, args.device)
+
+
+def batches_of(
+    args: argparse.Namespace, model: InspectedModel, size: tuple[int, int], what: str = ''
+) -> Iterator[Tensor]:
+    """The images that the arguments name, in batches, with a progress bar.
+
+    Args:
+        args: Parsed arguments.
+        model: Whose images they are to be.
+        size: (H, W) in pixels.
+        what: What is done with them, for the bar.
+    """
+    files = image_files(args.images, args.num_images)
+    with tqdm(total=len(files), desc=f'{model.name} {what}'.strip(), unit='image') as bar:
+        for start in range(0, len(files), args.batch_size):
+            chosen = files[start : start + args.batch_size]
+            yield model.read_images(chosen, tuple(size))
+            bar.update(len(chosen))

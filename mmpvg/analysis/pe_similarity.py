@@ -1,0 +1,160 @@
+"""How alike the rows of the PE are: of the table, of what each block receives, after a resize."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.backbones.mpvg_vit import MPVGViT
+from ..models.layers import resize_position_embedding
+from ..models.layers.windows import Grid
+from .counterbalance import pearson
+
+
+def cosine_similarity(rows: Tensor) -> Tensor:
+    """Cosine similarity of every two rows.
+
+    Args:
+        rows: (N, D).
+
+    Returns:
+        (N, N), in float32.
+    """
+    rows = F.normalize(rows.float(), dim=1)
+    return rows @ rows.T
+
+
+def similarity_mosaic(
+    pe: Tensor, tiles: int | None = None
+) -> tuple[np.ndarray, list[int], list[int]]:
+    """The similarity of every row to all others, as a mosaic of maps (the LaPE paper's figure).
+
+    Args:
+        pe: PE of shape (h, w, D).
+        tiles: Maps down and across at most, spread evenly; all by default.
+
+    Returns:
+        Mosaic of shape (tiles down, tiles across, h, w): ``mosaic[i, j, y, x]`` is the similarity
+        of the token in row ``ys[i]``, column ``xs[j]`` and the one in row y, column x; ys; xs.
+    """
+    ys, xs = (_spread(side, tiles) for side in pe.shape[:2])
+    pe = F.normalize(pe.float(), dim=2)
+    return torch.einsum('ijd,yxd->ijyx', pe[ys][:, xs], pe).cpu().numpy(), ys, xs
+
+
+def delivered_tables(
+    vit: MPVGViT, grid: Grid | None = None, kernel: str | None = None
+) -> dict[str, Tensor]:
+    """Every PE of a network at a grid.
+
+    Args:
+        vit: The network.
+        grid: (h, w), in patches; by default the native one.
+        kernel: Kernel that resizes the table; by default the network's.
+
+    Returns:
+        Where it is (``table``, ``block 3``, ``last norm``) -> rows of patches, (h, w, D).
+
+    Raises:
+        ValueError: If the network has no PE.
+    """
+    if vit.position_embedding is None:
+        raise ValueError('this network has no position embedding')
+    grid = grid or vit.position_embedding.grid
+    kernel = kernel or vit.position_embedding.interpolate_mode
+    with torch.no_grad():
+        own = vit.position_embedding.table.detach()
+        table = resize_position_embedding(own, grid, kernel)
+        # A norm takes each row by itself, so the class token's is not missed.
+        delivered = vit.pe_delivery(table.flatten(1, 2))
+    every = {'table': table.flatten(1, 2)}
+    every.update((f'block {index}', pe) for index, pe in enumerate(delivered.blocks))
+    every['last norm'] = delivered.last_norm
+    return {name: pe[0].unflatten(0, grid) for name, pe in every.items() if pe is not None}
+
+
+@dataclass(frozen=True)
+class ResizeDistortion:
+    """What a resize of the table does to a PE, at the places of the native grid.
+
+    Attributes:
+        source: Which PE, as :func:`delivered_tables` names it.
+        grid: (h, w) of the resized table.
+        kernel: Kernel of the resize.
+        error: Mean absolute difference of the similarities of two places before and after, over all
+            pairs of places.
+        correlation: Pearson's of the same similarities.
+        kept: Mean cosine similarity of a place's row before and after.
+        norm_ratio: Mean norm of all rows after over that before. A resize upwards smooths a table,
+            and rows between the old ones are shorter; PE norms give them a length again.
+    """
+
+    source: str
+    grid: Grid
+    kernel: str
+    error: float
+    correlation: float
+    kept: float
+    norm_ratio: float
+
+
+def resize_distortions(
+    vit: MPVGViT,
+    grids: Sequence[Grid],
+    kernels: Sequence[str] = ('bicubic', 'bilinear', 'nearest-exact'),
+) -> list[ResizeDistortion]:
+    """Measure what resizes distort, in the table and in what is made of it.
+
+    A place of the image has a row at the native grid, and at the other; there it is read off
+    bilinearly between the tokens' centres. Places that the resize keeps have the same row, as with
+    an odd multiple of the native grid.
+
+    Args:
+        vit: The network.
+        grids: Wanted (h, w), in patches.
+        kernels: Kernels of :func:`~mmpvg.models.layers.resize_position_embedding`.
+
+    Raises:
+        ValueError: If the network has no PE.
+    """
+    native = delivered_tables(vit)
+    return [
+        _distortion(source, kernel, native[source], resized)
+        for grid in grids
+        for kernel in kernels
+        for source, resized in delivered_tables(vit, grid, kernel).items()
+    ]
+
+
+def _distortion(source: str, kernel: str, native: Tensor, resized: Tensor) -> ResizeDistortion:
+    rows, read = native.flatten(0, 1), _read_at_places_of(native, resized)
+    before, after = cosine_similarity(rows), cosine_similarity(read)
+    return ResizeDistortion(
+        source=source,
+        grid=tuple(resized.shape[:2]),
+        kernel=kernel,
+        error=(after - before).abs().mean().item(),
+        correlation=pearson(before[None], after[None]).item(),
+        kept=torch.cosine_similarity(rows, read, dim=1).mean().item(),
+        norm_ratio=(resized.norm(dim=2).mean() / rows.norm(dim=1).mean()).item(),
+    )
+
+
+def _read_at_places_of(native: Tensor, resized: Tensor) -> Tensor:
+    """(H, W, D), (h, w, D) -> (H*W, D): the second's rows at the centres of the first's patches."""
+    y, x = ((torch.arange(side) * 2 + 1) / side - 1 for side in native.shape[:2])
+    places = torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=2)[None].to(resized)
+    maps = resized.permute(2, 0, 1)[None]
+    read = F.grid_sample(maps, places, padding_mode='border', align_corners=False)
+    return read[0].flatten(1).T
+
+
+def _spread(side: int, tiles: int | None) -> list[int]:
+    if tiles is None or tiles >= side:
+        return list(range(side))
+    return [(2 * index + 1) * side // (2 * tiles) for index in range(tiles)]

@@ -1,0 +1,164 @@
+"""The effective receptive field of a ViT, block by block (the analysis of the GAB paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..models.backbones.mpvg_vit import MPVGViT
+from .inspection import record_network
+
+#: What the PE may be while the field is measured.
+PE_STATES = ('as it is', 'zeroed', 're-initialised')
+
+
+def accumulate_fields(
+    features: Callable[[Tensor], Sequence[Tensor]], batches: Iterable[Tensor]
+) -> np.ndarray:
+    """Accumulate what features feel of an image's pixels.
+
+    The gradient of each feature with respect to the image, averaged over the image's channels, its
+    negative values cut, summed over the images, and normalised to a sum of 1 (GAB paper).
+
+    Args:
+        features: Images (B, C, H, W) -> features to look at, each of shape (B,), one value an
+            image.
+        batches: Images of one size.
+
+    Returns:
+        (features, H, W), in float64. A field that is zero everywhere stays so.
+
+    Raises:
+        ValueError: If there is no image, or a gradient is not finite.
+    """
+    fields: Tensor | float = 0.0
+    for batch in batches:
+        images = batch.detach().requires_grad_()
+        with torch.enable_grad():
+            values = features(images)
+        for value in values:
+            if not torch.isfinite(value).all():
+                raise ValueError('a feature is not finite: is the checkpoint broken?')
+        gradients = [
+            torch.autograd.grad(value.sum(), images, retain_graph=index < len(values) - 1)[0]
+            for index, value in enumerate(values)
+        ]
+        fields = fields + torch.stack([g.double().mean(1).clamp(min=0).sum(0) for g in gradients])
+    if isinstance(fields, float):
+        raise ValueError('there is no image to look at')
+    totals = fields.sum((1, 2), keepdim=True)
+    return (fields / totals.where(totals > 0, torch.ones_like(totals))).cpu().numpy()
+
+
+def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
+    """The features of the token at the centre, (h // 2, w // 2): of every block, and at the end.
+
+    Of each block the channel mean of its output; at the end that of what leaves the network, after
+    the last norm and its PE, as in the paper. Behind a LayerNorm whose weights are all equal, as
+    they are before training, the channel mean is constant: such a network has a field of rounding
+    errors there, and of its blocks alone a true one.
+
+    Args:
+        vit: The network, in evaluation.
+
+    Returns:
+        A function for :func:`accumulate_fields`, of L + 1 features.
+    """
+
+    def features(images: Tensor) -> list[Tensor]:
+        record = record_network(vit, images)
+        h, w = record.grid
+        centre = (h // 2) * w + w // 2
+        outputs = [block.output for block in record.blocks] + [record.last]
+        return [output[:, centre].mean(1) for output in outputs]
+
+    return features
+
+
+def share_outside(field: np.ndarray, patch_size: int) -> float:
+    """The share of a field that lies outside the centre token's own patch.
+
+    The residual stream carries a token's own patch through every block, so that most fields are a
+    spike on a foot. A fitted Gaussian follows the spike; this tells of the foot.
+
+    Args:
+        field: (H, W), of :func:`centre_features`.
+        patch_size: Side of a patch, in pixels.
+    """
+    top, left = (-(-side // patch_size) // 2 * patch_size for side in field.shape)
+    total = field.sum()
+    own = field[top : top + patch_size, left : left + patch_size].sum()
+    return float(1 - own / total) if total > 0 else float('nan')
+
+
+@contextmanager
+def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
+    """Let a network run with another PE table for a while.
+
+    Args:
+        vit: The network, changed in place and back.
+        state: ``as it is``; ``zeroed``, which leaves the biases of the PE norms; or
+            ``re-initialised``, drawn as before training, with the norms as trained.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: If the state is unknown, or there is no PE to change.
+    """
+    if state not in PE_STATES:
+        raise ValueError(f'unknown state of the PE {state!r}; choose one of {", ".join(PE_STATES)}')
+    if state == 'as it is':
+        yield
+        return
+    if vit.position_embedding is None:
+        raise ValueError(f'this network has no position embedding that could be {state}')
+    rows = [
+        r for r in (vit.position_embedding.table, vit.position_embedding.cls_row) if r is not None
+    ]
+    kept = [r.detach().clone() for r in rows]
+    try:
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(seed)
+            for r in rows:
+                r.zero_()
+                if state == 're-initialised':
+                    drawn = torch.empty(r.shape)
+                    nn.init.trunc_normal_(drawn, std=0.02, generator=generator)
+                    r.copy_(drawn)
+        yield
+    finally:
+        with torch.no_grad():
+            for r, before in zip(rows, kept):
+                r.copy_(before)
+
+
+@dataclass(frozen=True)
+class LearntGaussian:
+    """The Gaussian attention bias of a block.
+
+    Attributes:
+        block: Index of the block.
+        amplitude: a of ``a^2 exp(...)``, of each head or of all.
+        sigma: Width in patches, likewise; its sign says nothing.
+    """
+
+    block: int
+    amplitude: tuple[float, ...]
+    sigma: tuple[float, ...]
+
+
+def learnt_gaussians(vit: MPVGViT) -> list[LearntGaussian]:
+    """The Gaussian attention biases of a network; none for a network without."""
+    return [
+        LearntGaussian(
+            index,
+            tuple(block.attn.bias.a.detach().tolist()),
+            tuple(block.attn.bias.sigma.detach().tolist()),
+        )
+        for index, block in enumerate(vit.blocks)
+        if block.attn.bias is not None
+    ]

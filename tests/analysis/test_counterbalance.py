@@ -1,0 +1,98 @@
+"""The counterbalance against numpy and hand-made cases."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmpvg.analysis import measure_counterbalance, pearson, record_network
+from mmpvg.models import MPVGViT
+from mmpvg.visualization import draw_counterbalance, draw_embedding_maps, draw_last_norms
+
+ARCH = dict(embed_dims=16, num_layers=3, num_heads=2)
+
+
+def make_vit(delivery='mpvg', **kwargs):
+    torch.manual_seed(0)
+    vit = MPVGViT(ARCH, img_size=32, patch_size=8, pe_delivery=delivery, **kwargs).eval()
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return vit
+
+
+def test_pearson_is_numpys():
+    x, y = torch.randn(4, 5, 6), torch.randn(1, 5, 6) * 3 + 1
+    expected = [np.corrcoef(one.ravel(), y.ravel())[0, 1] for one in x.numpy()]
+    np.testing.assert_allclose(pearson(x, y), expected, rtol=1e-6)
+    assert pearson(x, x * -2 + 7).tolist() == pytest.approx([-1] * 4)
+    assert pearson(x, torch.ones(1, 5, 6)).isnan().all()
+
+
+@pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
+def test_measurement_against_numpy(delivery):
+    vit, images = make_vit(delivery), torch.rand(5, 3, 24, 40)
+    measured = measure_counterbalance(vit, [images[:2], images[2:]])
+    with torch.no_grad():
+        record = record_network(vit, images)
+        before = record.blocks[-1].output.double().numpy()
+        after = record.last.double().numpy()
+    assert measured.grid == (3, 5)
+    for index, block in enumerate(record.blocks):
+        embedding = block.embedding.numpy()
+        np.testing.assert_allclose(measured.embeddings[index], embedding.mean(0), atol=1e-6)
+        table = [np.corrcoef(e.ravel(), record.table.detach().ravel())[0, 1] for e in embedding]
+        np.testing.assert_allclose(measured.table[:, index], table, atol=1e-6)
+        if block.pe is None:
+            assert np.isnan(measured.delivered[:, index]).all() and measured.pes[index] is None
+        else:
+            delivered = [np.corrcoef(e.ravel(), block.pe.ravel())[0, 1] for e in embedding]
+            np.testing.assert_allclose(measured.delivered[:, index], delivered, atol=1e-6)
+    end, norms = measured.last_norm, lambda x: np.linalg.norm(x, axis=2)
+    np.testing.assert_allclose(end.before, norms(before).mean(0).reshape(3, 5))
+    np.testing.assert_allclose(end.after, norms(after).mean(0).reshape(3, 5))
+    cosine = (before * after).sum(2) / norms(before) / norms(after)
+    np.testing.assert_allclose(end.cosine, cosine.mean(0).reshape(3, 5))
+    assert end.bias_variance == pytest.approx(vit.norm.bias.detach().numpy().var(), rel=1e-5)
+    assert (end.pe_bias_variance is None) == (delivery != 'mpvg')
+
+
+def test_a_pe_that_is_minus_the_tokens_has_correlation_minus_one():
+    vit = make_vit('lape')
+    image = torch.rand(1, 3, 24, 40)
+    with torch.no_grad():
+        embedding = record_network(vit, image).blocks[0].embedding
+        # LaPE adds no PE at the input, so the first embedding does not depend on the table.
+        norm = vit.pe_delivery.block_norms['0']
+        norm.weight.fill_(1)
+        norm.bias.zero_()
+        vit.position_embedding.table = torch.nn.Parameter(-embedding.view(1, 3, 5, -1))
+        opposite = torch.nn.functional.layer_norm(-embedding, (16,))
+    measured = measure_counterbalance(vit, [image])
+    assert measured.table[0, 0] == pytest.approx(-1)
+    assert measured.delivered[0, 0] == pytest.approx(pearson(embedding, opposite).item(), abs=1e-5)
+
+
+def test_a_network_without_pe_and_without_last_norm():
+    vit = make_vit('none', pe_type=None, final_norm=False)
+    measured = measure_counterbalance(vit, [torch.rand(2, 3, 32, 32)])
+    assert np.isnan(measured.delivered).all() and np.isnan(measured.table).all()
+    assert measured.last_norm.bias_variance is None
+    np.testing.assert_allclose(measured.last_norm.cosine, 1)
+
+
+def test_what_cannot_be_averaged_is_refused():
+    with pytest.raises(ValueError, match='no image'):
+        measure_counterbalance(make_vit(), [])
+    with pytest.raises(ValueError, match=r'\(4, 4\) and \(2, 4\)'):
+        measure_counterbalance(make_vit(), [torch.rand(1, 3, 32, 32), torch.rand(1, 3, 16, 32)])
+
+
+def test_pictures(tmp_path):
+    images = [torch.rand(2, 3, 24, 40)]
+    results = {d: measure_counterbalance(make_vit(d), images) for d in ('default', 'mpvg')}
+    drawn = [
+        draw_counterbalance(results, tmp_path / 'curve.png'),
+        draw_last_norms(results, tmp_path / 'last.png'),
+        *(draw_embedding_maps(results[d], tmp_path / f'{d}.png') for d in results),
+    ]
+    assert len({path.read_bytes() for path in drawn}) == 4

@@ -1,0 +1,138 @@
+"""What the inspection of a model reads and records, against calculations by hand."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import BaseDataElement
+from PIL import Image
+
+from mmpvg.analysis import find_vit, image_files, open_model, record_network
+from mmpvg.models import MPVGViT
+
+ARCH = dict(embed_dims=16, num_layers=3, num_heads=2)
+
+
+def make_vit(**kwargs):
+    torch.manual_seed(0)
+    vit = MPVGViT(**{**dict(arch=ARCH, img_size=32, patch_size=8), **kwargs}).eval()
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            # So that no norm is the identity and no bias is zero.
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return vit
+
+
+@pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
+@pytest.mark.parametrize('cls_token', [False, True])
+def test_record_is_what_the_equations_say(delivery, cls_token):
+    vit = make_vit(pe_delivery=delivery, with_cls_token=cls_token, out_indices=(2,))
+    images = torch.rand(2, 3, 24, 40)
+    with torch.no_grad():
+        record = record_network(vit, images)
+        taps, grid = vit.forward_tokens(images)
+        x, _ = vit.patch_embed(images)
+        pos = vit.position_embedding(grid)
+        if cls_token:
+            x = torch.cat((vit.cls_token.expand(2, -1, -1), x), dim=1)
+        if delivery != 'lape':
+            x = x + pos
+        p = pos
+        for index, block in enumerate(vit.blocks):
+            embedding = block.norm1(x)
+            receives = delivery == 'lape' or (delivery != 'default' and index > 0)
+            if receives:
+                p = vit.pe_delivery.block_norms[str(index)](p)
+            recorded = record.blocks[index]
+            torch.testing.assert_close(recorded.embedding, embedding[:, -15:])
+            assert (recorded.pe is None) == (not receives)
+            if receives:
+                torch.testing.assert_close(recorded.pe, p[0, -15:])
+            x = x + block.attn(embedding + p if receives else embedding, grid)
+            x = x + block.mlp(block.norm2(x))
+            torch.testing.assert_close(recorded.output, x[:, -15:])
+    assert record.grid == grid == (3, 5)
+    torch.testing.assert_close(record.table, pos[0, -15:])
+    torch.testing.assert_close(record.last, taps[-1][:, -15:])
+
+
+def test_record_of_an_adapter_holds_its_last_pe():
+    pytest.importorskip('mmcv.ops', reason='the adapter needs compiled operators of mmcv')
+    from mmpvg.models import MPVGViTAdapter
+
+    torch.manual_seed(0)
+    arch = dict(embed_dims=24, num_layers=4, num_heads=2)
+    vit = MPVGViTAdapter(arch, img_size=32, norm_cfg=dict(type='BN')).eval()
+    with torch.no_grad():
+        record = record_network(vit, torch.rand(1, 3, 48, 64))
+    assert len(record.blocks) == 4 and record.grid == (3, 4)
+    last_pe = vit.pe_delivery.last_norm(vit.position_embedding((3, 4)))
+    torch.testing.assert_close(record.last, record.blocks[-1].output + last_pe)
+
+
+def test_hooks_are_gone_after_a_failure():
+    vit = make_vit()
+    with pytest.raises(ValueError, match='in_channels'):
+        record_network(vit, torch.rand(1, 4, 32, 32))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in vit.modules())
+
+
+def test_images_are_what_the_data_preprocessor_makes_of_them(repo, sample_data):
+    config = repo / 'configs/sample/upernet_vit_mpvg_sample.py'
+    model = open_model(config, 'none')
+    assert model.native_size == (96, 96)
+    (file,) = image_files(sample_data / 'images/val', 1)
+
+    from mmengine.registry import MODELS
+
+    from mmpvg.engine.config_model import build_config_model
+
+    cfg, _ = build_config_model(str(config))
+    preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    with Image.open(file) as image:
+        w, h = image.size
+        bgr = np.asarray(image.convert('RGB'))[:, :, ::-1].copy()
+    inputs = [torch.from_numpy(bgr).permute(2, 0, 1)]
+    made = preprocessor(dict(inputs=inputs, data_samples=[BaseDataElement()]), False)['inputs']
+    torch.testing.assert_close(model.read_images([file], (h, w)), made[:, :, :h, :w])
+
+
+def test_trained_weights_arrive(repo, tmp_path):
+    from mmpvg.engine.config_model import build_config_model
+
+    config = repo / 'configs/sample/classifier_vit_mpvg_sample.py'
+    _, model = build_config_model(str(config))
+    table = torch.full_like(find_vit(model).position_embedding.table, 0.25)
+    model.backbone.position_embedding.table.data.copy_(table)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'trained.pth')
+    opened = open_model(config, tmp_path / 'trained.pth', name='mine')
+    assert opened.name == 'mine' and not opened.vit.training
+    assert torch.equal(opened.vit.position_embedding.table, table)
+
+    torch.save(dict(state_dict=dict(model.backbone.state_dict())), tmp_path / 'other.pth')
+    with pytest.raises(RuntimeError, match='[Mm]issing'):
+        open_model(config, tmp_path / 'other.pth')
+    with pytest.raises(FileNotFoundError, match='absent'):
+        open_model(config, tmp_path / 'absent.pth')
+
+
+def test_models_without_the_vit_are_refused():
+    with pytest.raises(ValueError, match=r'Linear.*needs mmpvg\.MPVGViT'):
+        find_vit(torch.nn.Linear(2, 2))
+
+
+def test_image_files(tmp_path):
+    for name in ('b.png', 'a.JPG', 'c.txt', 'd.jpeg', 'e.bmp'):
+        (tmp_path / name).write_bytes(b'')
+    assert [f.name for f in image_files(tmp_path)] == ['a.JPG', 'b.png', 'd.jpeg', 'e.bmp']
+    assert [f.name for f in image_files(tmp_path, 2)] == ['a.JPG', 'd.jpeg']
+    assert image_files(tmp_path / 'b.png') == [tmp_path / 'b.png']
+    with pytest.raises(ValueError, match='no image'):
+        image_files(tmp_path / 'c.txt')
+
+
+def test_a_broken_image_is_named(repo, tmp_path):
+    model = open_model(repo / 'configs/sample/classifier_vit_mpvg_sample.py', 'none')
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'not an image')
+    with pytest.raises(ValueError, match=r'broken\.png'):
+        model.read_images([broken], (32, 32))

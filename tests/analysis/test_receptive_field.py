@@ -1,0 +1,238 @@
+"""Receptive fields against finite differences, networks of known field, and known Gaussians."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mmpvg.analysis import (
+    InspectedModel,
+    accumulate_fields,
+    centre_features,
+    field_spread,
+    fit_gaussian,
+    learnt_gaussians,
+    measure_fields,
+    pe_state,
+    share_outside,
+)
+from mmpvg.models import MPVGViT
+from mmpvg.visualization import draw_field_curves, draw_fields
+
+ARCH = dict(embed_dims=16, num_layers=3, num_heads=2)
+
+
+def make_vit(**kwargs):
+    torch.manual_seed(0)
+    vit = MPVGViT(**{**dict(arch=ARCH, img_size=32, patch_size=8), **kwargs}).eval()
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return vit
+
+
+@pytest.mark.parametrize('delivery', ['default', 'mpvg'])
+def test_gradients_are_finite_differences(delivery):
+    vit = make_vit(pe_delivery=delivery).double()
+    image = torch.rand(1, 3, 24, 40, dtype=torch.float64)
+    features = centre_features(vit)
+    fields = accumulate_fields(features, [image])
+    assert fields.shape == (4, 24, 40)
+    step = 1e-5
+    differences = np.zeros((4, 24, 40))
+    chosen = [(y, x) for y in (0, 9, 13, 23) for x in (1, 17, 20, 39)]
+    with torch.no_grad():
+        for y, x in chosen:
+            for channel in range(3):
+                moved = image.repeat(2, 1, 1, 1)
+                moved[0, channel, y, x] += step
+                moved[1, channel, y, x] -= step
+                for index, value in enumerate(features(moved)):
+                    differences[index, y, x] += (value[0] - value[1]).item() / (2 * step) / 3
+    for field, difference in zip(fields, differences):
+        of_field = np.array([field[place] for place in chosen])
+        of_difference = np.array([max(difference[place], 0) for place in chosen])
+        assert (of_difference > 0).any()
+        # The field is normalized to a sum of 1; one factor joins them.
+        scale = of_difference.sum() / of_field.sum()
+        np.testing.assert_allclose(of_field * scale, of_difference, atol=1e-7 * scale)
+
+
+def test_fields_are_summed_over_images_before_they_are_normalised():
+    images = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]], [[[-5.0, 1.0], [1.0, 1.0]]]])
+
+    def square(x):
+        return [x.square().sum((1, 2, 3)), -x.sum((1, 2, 3))]
+
+    for batches in ([images], [images[:1], images[1:]]):
+        fields = accumulate_fields(square, batches)
+        # Gradients 2x, negative ones cut image by image: the -5 does not take from the 1.
+        np.testing.assert_allclose(fields[0], np.array([[1, 3], [4, 5]]) / 13)
+        # A field of negative gradients alone is zero.
+        assert not fields[1].any()
+    with pytest.raises(ValueError, match='no image'):
+        accumulate_fields(square, [])
+    with pytest.raises(ValueError, match='not finite'):
+        accumulate_fields(lambda x: [x.sum((1, 2, 3)) / 0], [images])
+
+
+def test_a_network_of_windows_sees_its_window_alone():
+    # 6x10 patches in windows of 4: the centre token (3, 5) lies in rows 0 to 3, columns 4 to 7.
+    vit = make_vit(window_size=4, global_blocks=(), pe_delivery='mpvg').double()
+    fields = accumulate_fields(centre_features(vit), [torch.rand(2, 3, 48, 80).double()])
+    for field in fields:
+        outside = field.copy()
+        outside[:32, 32:64] = 0
+        assert not outside.any()
+        assert field[:32, 32:64].astype(bool).mean() > 0.3
+
+
+def test_blocks_whose_attention_gives_nothing_see_their_own_patch():
+    vit = make_vit()
+    with torch.no_grad():
+        for block in vit.blocks:
+            block.attn.proj.weight.zero_()
+    fields = accumulate_fields(centre_features(vit), [torch.rand(2, 3, 24, 40)])
+    for field in fields:
+        assert share_outside(field, 8) == pytest.approx(0, abs=1e-12)
+        assert field[8:16, 16:24].sum() == pytest.approx(1)
+
+
+def test_a_blur_of_known_width_is_found():
+    # A linear map whose gradient is the Gaussian itself, off the middle and wider than high.
+    y, x = np.mgrid[:40, :60]
+    kernel = torch.from_numpy(
+        np.exp(-((y - 17.25) ** 2) / (2 * 4.0**2) - (x - 33.5) ** 2 / (2 * 7.0**2))
+    )
+    fields = accumulate_fields(
+        lambda images: [(images * kernel).sum((1, 2, 3))], [torch.rand(2, 3, 40, 60).double()]
+    )
+    fit = fit_gaussian(fields[0])
+    assert fit.sigma == pytest.approx((4, 7), rel=1e-6)
+    assert fit.centre == pytest.approx((17.25, 33.5), abs=1e-5)
+    assert fit.amplitude == pytest.approx(1 / kernel.sum().item(), rel=1e-6)
+    assert fit.r_squared == pytest.approx(1)
+
+
+def test_two_convolutions_have_the_sum_of_their_variances():
+    # Binomial kernels: each adds a variance of 1, far from the edges.
+    row = torch.tensor([1.0, 4, 6, 4, 1], dtype=torch.float64) / 16
+    kernel = (row[:, None] * row)[None, None]
+
+    def network(images):
+        x = images.mean(1, keepdim=True)
+        for _ in range(4):
+            x = F.conv2d(x, kernel, padding=2)
+        return [x[:, 0, 20, 30]]
+
+    (field,) = accumulate_fields(network, [torch.rand(1, 3, 41, 61).double()])
+    assert field_spread(field) == pytest.approx((2, 2))
+    fit = fit_gaussian(field)
+    assert fit.sigma == pytest.approx((2, 2), rel=0.05) and fit.r_squared > 0.999
+
+
+def test_a_spike_on_a_foot_is_fitted_as_the_spike():
+    field = np.full((64, 96), 1e-6)
+    y, x = np.mgrid[:64, :96]
+    field += 1e-2 * np.exp(-((y - 33) ** 2 + (x - 50) ** 2) / (2 * 1.5**2))
+    fit = fit_gaussian(field)
+    assert fit.sigma == pytest.approx((1.5, 1.5), rel=1e-3)
+    assert fit.r_squared > 0.999
+
+
+def test_r_squared_of_noise_is_low():
+    noise = np.random.default_rng(0).exponential(size=(40, 50))
+    assert fit_gaussian(noise).r_squared < 0.05
+
+
+@pytest.mark.parametrize('field', [np.zeros((4, 4)), np.full((4, 4), np.nan)])
+def test_maps_without_a_gaussian_are_refused(field):
+    with pytest.raises(ValueError, match='has no Gaussian'):
+        fit_gaussian(field)
+
+
+def test_spread_and_share_of_known_fields():
+    uniform = np.full((48, 80), 1 / (48 * 80))
+    expected = math.sqrt((48**2 - 1) / 12), math.sqrt((80**2 - 1) / 12)
+    assert field_spread(uniform) == pytest.approx(expected)
+    # The centre token of 6x10 patches of 8 pixels is (3, 5).
+    assert share_outside(uniform, 8) == pytest.approx(1 - 1 / 60)
+    point = np.zeros((48, 80))
+    point[24, 47] = 1
+    assert share_outside(point, 8) == 0 and field_spread(point) == (0, 0)
+    point[24, 48] = 3
+    assert share_outside(point, 8) == 0.75
+    # 47x79 pixels are as many patches, the last ones cut off.
+    assert share_outside(point[:47, :79], 8) == 0.75
+
+
+@pytest.mark.parametrize('cls_token', [False, True])
+def test_states_of_the_pe(cls_token):
+    vit = make_vit(with_cls_token=cls_token)
+    before = {name: p.clone() for name, p in vit.state_dict().items()}
+    rows = [
+        r for r in (vit.position_embedding.table, vit.position_embedding.cls_row) if r is not None
+    ]
+    with pe_state(vit, 'zeroed'):
+        assert not any(r.any() for r in rows)
+    with pe_state(vit, 're-initialised', seed=1):
+        drawn = rows[0].clone()
+        assert 0.01 < drawn.std() < 0.03
+    with pe_state(vit, 're-initialised', seed=1):
+        assert torch.equal(drawn, rows[0])
+    with pe_state(vit, 're-initialised', seed=2):
+        assert not torch.equal(drawn, rows[0])
+    with pe_state(vit, 'as it is'):
+        assert torch.equal(rows[0], before['position_embedding.table'])
+    with pytest.raises(KeyError), pe_state(vit, 'zeroed'):
+        raise KeyError
+    assert all(torch.equal(p, before[name]) for name, p in vit.state_dict().items())
+
+
+def test_states_that_cannot_be():
+    with (
+        pytest.raises(ValueError, match="unknown state of the PE 'gone'"),
+        pe_state(make_vit(), 'gone'),
+    ):
+        pass
+    without = make_vit(pe_delivery='none', pe_type=None)
+    with pytest.raises(ValueError, match='no position embedding'), pe_state(without, 'zeroed'):
+        pass
+
+
+def test_a_study_of_a_network_with_a_gaussian_bias(tmp_path):
+    vit = make_vit(gaussian_bias='head')
+    with torch.no_grad():
+        vit.blocks[1].attn.bias.sigma.copy_(torch.tensor([2.0, -3.0]))
+    learnt = learnt_gaussians(vit)
+    assert [bias.block for bias in learnt] == [0, 1, 2]
+    assert learnt[1].sigma == (2, -3) and len(learnt[1].amplitude) == 2
+    assert learnt_gaussians(make_vit()) == []
+
+    model = InspectedModel('mine', vit, (0, 0, 0), (1, 1, 1), True)
+    asked = []
+
+    def images(size, state):
+        asked.append((size, state))
+        return [torch.rand(1, 3, *size)]
+
+    fields = measure_fields(model, images, [(32, 32), (24, 40)])
+    assert len(asked) == 6 and len(fields) == 2 * 3 * 4
+    assert {f.place for f in fields} == {'block 0', 'block 1', 'block 2', 'end'}
+    assert all(f.field.shape == f.size and f.field.sum() == pytest.approx(1) for f in fields)
+    pictures = [
+        draw_fields([f for f in fields if f.size == (24, 40)], tmp_path / 'fields.png', 'mine'),
+        draw_field_curves({'mine': fields}, {'mine': learnt}, {'mine': 8}, tmp_path / 'curve.png'),
+        draw_field_curves({'mine': fields}, {'mine': []}, {'mine': 8}, tmp_path / 'none.png'),
+    ]
+    assert len({path.read_bytes() for path in pictures}) == 3
+
+
+def test_a_network_without_a_pe_is_measured_as_it_is():
+    model = InspectedModel(
+        'mine', make_vit(pe_delivery='none', pe_type=None), (0, 0, 0), (1, 1, 1), True
+    )
+    fields = measure_fields(model, lambda size, state: [torch.rand(1, 3, *size)], [(32, 32)])
+    assert {field.state for field in fields} == {'as it is'}
