@@ -1,5 +1,6 @@
 """Shared data and paths of the test suite."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def default_scope_ends_with_the_test():
 def repo() -> Path:
     """The root of the repository."""
     return ROOT
+
+
+@pytest.fixture
+def run_tool(repo, monkeypatch):
+    """Run a script of tools/ in this process: ``run_tool('analysis_tools/x.py', *arguments)``."""
+
+    def run(script, *arguments):
+        path = repo / 'tools' / script
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr('sys.argv', [path.name, *map(str, arguments)])
+        return module.main()
+
+    return run
 
 
 @pytest.fixture(scope='session')

@@ -6,6 +6,7 @@ from .benchmark_targets import TARGETS, Measured, Target, import_seconds, measur
 from .classification_study import Result, StudyRun, plan_study, run_study, summarize
 from .counterbalance import Counterbalance, LastNorm, measure_counterbalance, pearson
 from .damage_study import DamageResult, run_damage_study
+from .delivery_study import DELIVERY_NUMBERS, describe_delivery, mean_and_spread
 from .field_study import MeasuredField, measure_fields
 from .floor import MachineRates, measure_rates, moved_bytes
 from .flops import PartCost, count_macs, part_costs
@@ -25,6 +26,7 @@ from .pe_similarity import (
     ResizeDistortion,
     cosine_similarity,
     delivered_tables,
+    neighbour_contrast,
     resize_distortions,
     similarity_mosaic,
 )
@@ -46,12 +48,14 @@ from .receptive_field import (
 from .run_logs import Curve, read_run_logs
 from .schedule import LearningRateCurve, learning_rate_curve
 from .shape_study import ShapeResult, random_shapes, run_shape_study
+from .trainings import Training, run_trainings
 
 __all__ = [
     'BENCHMARK_MODELS',
     'BenchmarkModel',
     'Counterbalance',
     'Curve',
+    'DELIVERY_NUMBERS',
     'DamageResult',
     'FsdpResult',
     'GaussianFit',
@@ -75,12 +79,14 @@ __all__ = [
     'TARGETS',
     'Target',
     'Timing',
+    'Training',
     'Trial',
     'accumulate_fields',
     'centre_features',
     'cosine_similarity',
     'count_macs',
     'delivered_tables',
+    'describe_delivery',
     'difference_to_ours',
     'field_spread',
     'find_vit',
@@ -91,11 +97,13 @@ __all__ = [
     'largest_difference',
     'learning_rate_curve',
     'learnt_gaussians',
+    'mean_and_spread',
     'measure_counterbalance',
     'measure_fields',
     'measure_rates',
     'measure_targets',
     'moved_bytes',
+    'neighbour_contrast',
     'open_model',
     'part_costs',
     'pe_state',
@@ -113,6 +121,7 @@ __all__ = [
     'run_of',
     'run_shape_study',
     'run_study',
+    'run_trainings',
     'share_outside',
     'similarity_mosaic',
     'split_iteration',

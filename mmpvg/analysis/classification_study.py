@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+
+from .trainings import Training, run_trainings
 
 _METRIC = 'accuracy/top1'
 
@@ -34,6 +31,15 @@ class StudyRun:
     def name(self) -> str:
         """The run's folder."""
         return f'{self.delivery}_{self.pooling}_{self.seed}'
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Settings of the config that make it this run."""
+        return (
+            f'model.backbone.pe_delivery={self.delivery}',
+            f'model.neck.pooling={self.pooling}',
+            f'randomness.seed={self.seed}',
+        )
 
 
 @dataclass(frozen=True)
@@ -92,21 +98,17 @@ def run_study(
     Raises:
         RuntimeError: If a run fails; the message ends with its last lines.
     """
-    out_dir = Path(out_dir)
-    accuracies: dict[StudyRun, float] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = {
-            pool.submit(_train, run, config, out_dir / run.name, options, jobs): run for run in runs
-        }
-        try:
-            for future in as_completed(waiting):
-                run = waiting[future]
-                accuracies[run] = future.result()
-                progress(len(accuracies), run, accuracies[run])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return {run: accuracies[run] for run in runs}
+    trainings = {run: Training(run.name, (*run.options, *options)) for run in runs}
+    by_name = {run.name: run for run in runs}
+    reached = run_trainings(
+        list(trainings.values()),
+        config,
+        out_dir,
+        _METRIC,
+        jobs,
+        lambda done, training, accuracy: progress(done, by_name[training.name], accuracy),
+    )
+    return {run: reached[training] for run, training in trainings.items()}
 
 
 def summarize(accuracies: dict[StudyRun, float]) -> list[Result]:
@@ -120,26 +122,3 @@ def summarize(accuracies: dict[StudyRun, float]) -> list[Result]:
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         results.append(Result(delivery, pooling, values, statistics.mean(values), spread))
     return results
-
-
-def _train(run: StudyRun, config: str, folder: Path, options: Sequence[str], jobs: int) -> float:
-    done = folder / 'accuracy.json'
-    if done.is_file():
-        return json.loads(done.read_text())[_METRIC]
-    command = [sys.executable, '-c', 'from mmpvg.engine.cli import train; train()', config]
-    command += [
-        '--work-dir',
-        str(folder),
-        '--cfg-options',
-        f'model.backbone.pe_delivery={run.delivery}',
-    ]
-    command += [f'model.neck.pooling={run.pooling}', f'randomness.seed={run.seed}', *options]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'} if jobs > 1 else None
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if process.returncode:
-        last = '\n'.join(process.stderr.splitlines()[-5:])
-        raise RuntimeError(f'{run.name} failed:\n{last}')
-    lines = max(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()
-    accuracy = [json.loads(line) for line in lines if _METRIC in line][-1][_METRIC]
-    done.write_text(json.dumps({_METRIC: accuracy}))
-    return accuracy

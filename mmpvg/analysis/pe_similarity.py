@@ -47,6 +47,24 @@ def similarity_mosaic(
     return torch.einsum('ijd,yxd->ijyx', pe[ys][:, xs], pe).cpu().numpy(), ys, xs
 
 
+def neighbour_contrast(pe: Tensor) -> float:
+    """How much more alike neighbours are than any two tokens: the PE's sense of nearness.
+
+    Args:
+        pe: PE of shape (h, w, D).
+
+    Returns:
+        Mean cosine similarity of tokens beside and above each other, less that of all pairs of
+        different tokens; about 0 for a PE as initialised.
+    """
+    pe = F.normalize(pe.float(), dim=2)
+    beside, above = (pe[:, 1:] * pe[:, :-1]).sum(2), (pe[1:] * pe[:-1]).sum(2)
+    pairs = cosine_similarity(pe.flatten(0, 1))
+    number = len(pairs)
+    others = (pairs.sum() - number) / (number * (number - 1))
+    return (torch.cat([beside.flatten(), above.flatten()]).mean() - others).item()
+
+
 def delivered_tables(
     vit: MPVGViT, grid: Grid | None = None, kernel: str | None = None
 ) -> dict[str, Tensor]:

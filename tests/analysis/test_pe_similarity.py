@@ -7,6 +7,7 @@ import torch
 from mmpvg.analysis import (
     cosine_similarity,
     delivered_tables,
+    neighbour_contrast,
     resize_distortions,
     similarity_mosaic,
 )
@@ -30,6 +31,18 @@ def test_similarity_is_numpys():
     x = rows.numpy()
     norms = np.linalg.norm(x, axis=1)
     np.testing.assert_allclose(cosine_similarity(rows), x @ x.T / np.outer(norms, norms), atol=1e-6)
+
+
+def test_contrast_of_neighbours():
+    pe = torch.randn(3, 4, 8) + 1
+    x = pe.numpy() / np.linalg.norm(pe.numpy(), axis=2, keepdims=True)
+    beside = [x[i, j] @ x[i, j + 1] for i in range(3) for j in range(3)]
+    above = [x[i, j] @ x[i + 1, j] for i in range(2) for j in range(4)]
+    rows = x.reshape(12, 8)
+    pairs = [rows[i] @ rows[j] for i in range(12) for j in range(12) if i != j]
+    expected = np.mean(beside + above) - np.mean(pairs)
+    assert neighbour_contrast(pe) == pytest.approx(expected, abs=1e-6)
+    assert neighbour_contrast(torch.ones(3, 4, 8)) == pytest.approx(0, abs=1e-6)
 
 
 def test_mosaic_holds_each_pair_in_its_place():

@@ -1,8 +1,8 @@
 """Logs of runs: resumes joined, validations in their place, cut lines passed over."""
 
 import csv
-import importlib.util
 import json
+from functools import partial
 
 import pytest
 
@@ -72,22 +72,8 @@ def test_what_is_missing_is_told(tmp_path):
         read_run_logs(tmp_path)
 
 
-@pytest.fixture
-def tool(repo, monkeypatch):
-    spec = importlib.util.spec_from_file_location(
-        'plot_logs', repo / 'tools/analysis_tools/plot_logs.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(*arguments):
-        monkeypatch.setattr('sys.argv', ['plot_logs.py', *map(str, arguments)])
-        module.main()
-
-    return run
-
-
-def test_the_tool(tool, tmp_path, capsys):
+def test_the_tool(run_tool, tmp_path, capsys):
+    tool = partial(run_tool, 'analysis_tools/plot_logs.py')
     lines = [by_epoch(i, 5.0 - i) for i in (1, 2)]
     write(tmp_path / 'a', '1', *lines, dict(mAP=0.1, mAP_l=-1.0, only_here=1.0, step=1))
     write(tmp_path / 'b', '1', *lines, dict(mAP=0.4, mAP_l=-1.0, step=1))

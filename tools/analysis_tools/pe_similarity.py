@@ -26,7 +26,7 @@ from mmpvg.analysis.inspection_arguments import (
 )
 from mmpvg.visualization import draw_distortions, draw_mosaics
 
-KERNELS = ('bicubic', 'bilinear', 'nearest-exact')
+KERNELS = ('bicubic', 'bilinear', 'nearest-exact', 'nearest', 'area')
 
 
 def main() -> None:
@@ -37,12 +37,12 @@ def main() -> None:
     parser.add_argument(
         '--grids', nargs='+', type=size_of, metavar='hxw', help='in patches; halves and doubles'
     )
-    parser.add_argument('--kernels', nargs='+', default=KERNELS, help='kernels to compare')
+    parser.add_argument('--kernels', nargs='+', choices=KERNELS, default=KERNELS[:3])
     parser.add_argument('--tiles', type=int, default=12, help='maps down and across at most')
     args = parser.parse_args()
 
     for model in opened_models(parser, args):
-        h, w = native = model.vit.position_embedding.grid
+        h, w = native = tuple(delivered_tables(model.vit)['table'].shape[:2])
         grids = args.grids or [
             (max(h // 2, 1), max(w // 2, 1)),
             (3 * h // 2, 2 * w),

@@ -1,0 +1,78 @@
+"""What a PE delivery does to a network, in a handful of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from .counterbalance import measure_counterbalance
+from .field_study import measure_fields
+from .inspection import InspectedModel
+from .pe_similarity import delivered_tables, neighbour_contrast, resize_distortions
+
+#: What :func:`describe_delivery` tells: key -> heading of a table.
+DELIVERY_NUMBERS = {
+    'first correlation': 'r of tokens and delivered PE, first block that has one',
+    'last correlation': '..., last block',
+    'last cosine': 'cosine before and after the last norm',
+    'bias variance': 'variance of its bias',
+    'outside': "ERF outside the token's own patch, last block",
+    'spread': '..., spread (patches)',
+    'outside, zeroed': '..., outside, PE zeroed',
+    'contrast': 'PE contrast of neighbours, table',
+    'last contrast': '..., last delivered',
+    'resize error': 'error of similarities, table at 1.5 x 2 its grid',
+}
+
+
+def describe_delivery(
+    model: InspectedModel, images: Callable[[], Iterable[Tensor]]
+) -> dict[str, float]:
+    """Look at a network by its counterbalance, its receptive field and its PE's similarity.
+
+    Args:
+        model: The network, with a PE.
+        images: Gives batches of images of one size, anew at every call.
+
+    Returns:
+        The numbers of :data:`DELIVERY_NUMBERS`; NaN where the network has no such thing.
+    """
+    balance = measure_counterbalance(model.vit, images())
+    correlations = balance.delivered.mean(0)
+    delivered = correlations[np.isfinite(correlations)]
+    end = balance.last_norm
+
+    last_block = f'block {len(model.vit.blocks) - 1}'
+    fields = measure_fields(
+        model, lambda size, state: images(), [model.native_size], ('as it is', 'zeroed')
+    )
+    as_it_is, zeroed = (field for field in fields if field.place == last_block)
+    patch_size = model.vit.patch_embed.patch_size
+
+    tables = delivered_tables(model.vit)
+    h, w = model.vit.position_embedding.grid
+    resized = resize_distortions(model.vit, [(3 * h // 2, 2 * w)], ['bicubic'])
+    return {
+        'first correlation': float(delivered[0]) if len(delivered) else np.nan,
+        'last correlation': float(delivered[-1]) if len(delivered) else np.nan,
+        'last cosine': float(end.cosine.mean()),
+        'bias variance': np.nan if end.bias_variance is None else end.bias_variance,
+        'outside': as_it_is.outside,
+        'spread': float(np.mean(as_it_is.spread)) / patch_size,
+        'outside, zeroed': zeroed.outside,
+        'contrast': neighbour_contrast(tables['table']),
+        'last contrast': neighbour_contrast(tables[last_block]) if last_block in tables else np.nan,
+        'resize error': next(d.error for d in resized if d.source == 'table'),
+    }
+
+
+def mean_and_spread(described: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Mean and sample standard deviation over the seeds of a delivery; 0 for a single seed."""
+    numbers = {}
+    for key in described[0]:
+        values = np.array([one[key] for one in described])
+        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        numbers[key] = float(values.mean()), spread
+    return numbers

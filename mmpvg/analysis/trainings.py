@@ -1,0 +1,84 @@
+"""Several trainings of one config, each in a process of its own, and what they reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training.
+
+    Attributes:
+        name: Its folder.
+        options: ``KEY=VALUE`` settings of the config.
+    """
+
+    name: str
+    options: tuple[str, ...]
+
+
+def run_trainings(
+    trainings: Sequence[Training],
+    config: str,
+    out_dir: str | Path,
+    metric: str,
+    jobs: int = 1,
+    progress: Callable[[int, Training, float], None] = lambda done, training, value: None,
+) -> dict[Training, float]:
+    """Train what is not trained yet.
+
+    Args:
+        trainings: What to train.
+        config: Config of them all.
+        out_dir: A folder for each is made there; finished ones are not run again.
+        metric: What is logged of the last validation and tells how good they are.
+        jobs: Trainings at a time. With several, each computes on one thread.
+        progress: Called after each with how many are done, the training and its metric.
+
+    Returns:
+        Training -> metric.
+
+    Raises:
+        RuntimeError: If one fails; the message ends with its last lines.
+    """
+    out_dir = Path(out_dir)
+    reached: dict[Training, float] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = {
+            pool.submit(_train, training, config, out_dir / training.name, metric, jobs): training
+            for training in trainings
+        }
+        try:
+            for future in as_completed(waiting):
+                training = waiting[future]
+                reached[training] = future.result()
+                progress(len(reached), training, reached[training])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {training: reached[training] for training in trainings}
+
+
+def _train(training: Training, config: str, folder: Path, metric: str, jobs: int) -> float:
+    done = folder / 'reached.json'
+    if done.is_file():
+        return json.loads(done.read_text())[metric]
+    command = [sys.executable, '-c', 'from mmpvg.engine.cli import train; train()', config]
+    command += ['--work-dir', str(folder), '--cfg-options', *training.options]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'} if jobs > 1 else None
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if process.returncode:
+        last = '\n'.join(process.stderr.splitlines()[-5:])
+        raise RuntimeError(f'{training.name} failed:\n{last}')
+    lines = max(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    value = [json.loads(line) for line in lines if f'"{metric}"' in line][-1][metric]
+    done.write_text(json.dumps({metric: value}))
+    return value

@@ -1,0 +1,92 @@
+"""The study of the deliveries tells what its parts tell, and the script goes through."""
+
+import csv
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mmpvg.analysis import (
+    DELIVERY_NUMBERS,
+    InspectedModel,
+    accumulate_fields,
+    centre_features,
+    delivered_tables,
+    describe_delivery,
+    mean_and_spread,
+    measure_counterbalance,
+    neighbour_contrast,
+    share_outside,
+)
+from mmpvg.models import MPVGViT
+
+
+def opened(delivery):
+    torch.manual_seed(0)
+    arch = dict(embed_dims=16, num_layers=3, num_heads=2)
+    vit = MPVGViT(arch, img_size=(24, 40), patch_size=8, pe_delivery=delivery).eval()
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return InspectedModel(delivery, vit, (0, 0, 0), (1, 1, 1), True)
+
+
+@pytest.mark.parametrize('delivery', ['default', 'lape', 'mpvg'])
+def test_numbers_are_those_of_the_parts(delivery):
+    model, images = opened(delivery), torch.rand(2, 3, 24, 40)
+    numbers = describe_delivery(model, lambda: [images])
+    assert list(numbers) == list(DELIVERY_NUMBERS)
+    balance = measure_counterbalance(model.vit, [images])
+    first = {'default': None, 'lape': 0, 'mpvg': 1}[delivery]
+    if first is None:
+        assert math.isnan(numbers['first correlation'])
+        assert math.isnan(numbers['last correlation']) and math.isnan(numbers['last contrast'])
+    else:
+        assert numbers['first correlation'] == balance.delivered[:, first].mean()
+        assert numbers['last correlation'] == balance.delivered[:, 2].mean()
+        last = delivered_tables(model.vit)['block 2']
+        assert numbers['last contrast'] == neighbour_contrast(last)
+    field = accumulate_fields(centre_features(model.vit), [images])[2]
+    assert numbers['outside'] == pytest.approx(share_outside(field, 8))
+    with torch.no_grad():
+        model.vit.position_embedding.table.zero_()
+    field = accumulate_fields(centre_features(model.vit), [images])[2]
+    assert numbers['outside, zeroed'] == pytest.approx(share_outside(field, 8))
+    assert numbers['outside'] != numbers['outside, zeroed']
+
+
+def test_mean_and_spread():
+    described = [dict(a=1.0, b=math.nan), dict(a=2.0, b=math.nan), dict(a=4.5, b=math.nan)]
+    numbers = mean_and_spread(described)
+    assert numbers['a'] == pytest.approx((2.5, np.std([1, 2, 4.5], ddof=1)))
+    assert math.isnan(numbers['b'][0])
+    assert mean_and_spread(described[:1])['a'] == (1, 0)
+
+
+@pytest.mark.slow
+def test_the_script_trains_and_tells(repo, sample_data, tmp_path):
+    command = [sys.executable, str(repo / 'tools/analysis_tools/delivery_study.py')]
+    command += ['--out', str(tmp_path), '--deliveries', 'default', 'mpvg', '--seeds', '1']
+    command += ['--num-images', '2', '--jobs', '2', '--cfg-options', 'train_cfg.max_iters=2']
+    command += ['train_cfg.val_interval=2', 'train_dataloader.batch_size=2']
+    command += [f'{s}_dataloader.dataset.data_root={sample_data}' for s in ('train', 'val', 'test')]
+    run = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, 'PYTHONPATH': str(repo)},
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    with (tmp_path / 'deliveries.csv').open() as file:
+        rows = {row['delivery']: row for row in csv.DictReader(file)}
+    assert list(rows) == ['default', 'mpvg']
+    assert rows['default']['last correlation'] == 'nan'
+    assert abs(float(rows['mpvg']['last correlation'])) < 1
+    assert 0 <= float(rows['mpvg']['mIoU']) <= 100
+    assert (tmp_path / 'deliveries.md').read_text() in run.stdout
+    assert '| mIoU |' in run.stdout and '| - |' in run.stdout

@@ -1,0 +1,92 @@
+"""The scripts that look into models, on the sample images and untrained models."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+CONFIG = 'configs/sample/classifier_vit_mpvg_sample.py'
+
+
+@pytest.fixture
+def models(repo):
+    config = repo / CONFIG
+    return ['--model', config, 'none', '--model', config, 'none', '--names', 'one', 'other']
+
+
+def rows_of(path):
+    with path.open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_counterbalance(run_tool, models, sample_data, tmp_path, capsys):
+    run_tool(
+        'analysis_tools/counterbalance.py',
+        sample_data / 'images/val',
+        *models,
+        *('--out', tmp_path / 'new', '--num-images', 3, '--batch-size', 2, '--size', '32x48'),
+    )
+    written = {path.name for path in (tmp_path / 'new').iterdir()}
+    stems = {'correlation', 'last_norm', 'embeddings_one', 'embeddings_other'}
+    assert {f'{stem}.png' for stem in stems} < written
+    rows = rows_of(tmp_path / 'new/correlation.csv')
+    assert len(rows) == 2 * 2 * 6 and {row['images'] for row in rows} == {'3'}
+    ends = json.loads((tmp_path / 'new/last_norm.json').read_text())
+    assert np.shape(ends['one']['cosine']) == (4, 6)
+    maps = np.load(tmp_path / 'new/embeddings_one.npz')
+    assert maps['embeddings'].shape == (6, 24, 128) and maps['pe_1'].shape == (24, 128)
+    assert 'pe_0' not in maps
+    assert '| one | +nan ' in capsys.readouterr().out
+
+
+def test_receptive_field(run_tool, repo, sample_data, tmp_path, capsys):
+    run_tool(
+        'analysis_tools/receptive_field.py',
+        sample_data / 'images/val',
+        *('--model', repo / CONFIG, 'none', '--names', 'one', '--num-images', 1),
+        *('--cfg-options', 'model.backbone.gaussian_bias=head'),
+        *('--out', tmp_path, '--sizes', '32', '24x40', '--states', 'as it is', 'zeroed'),
+    )
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {'fields.png', 'fields_one_32x32.png', 'fields_one_24x40.png'} < written
+    rows = rows_of(tmp_path / 'fields.csv')
+    assert len(rows) == 2 * 2 * 7
+    row = rows[0]
+    assert float(row['sigma_y']) / 8 == pytest.approx(float(row['sigma_y_patches']))
+    assert np.load(tmp_path / 'fields_one_24x40.npz')['zeroed, block 5'].shape == (24, 40)
+    biases = rows_of(tmp_path / 'gaussian_bias.csv')
+    assert len(biases) == 6 * 4 and biases[0]['sigma (patches)'] == '5.0'
+    assert '| one | 0 | 1.00, 1.00, 1.00, 1.00 | 5.00,' in capsys.readouterr().out
+
+
+def test_pe_similarity(run_tool, models, tmp_path, capsys):
+    run_tool('analysis_tools/pe_similarity.py', *models, '--out', tmp_path, '--grids', '4x4', '6x3')
+    written = {path.name for path in tmp_path.iterdir()}
+    expected = {f'mosaics_{name}_{g}.png' for name in ('one', 'other') for g in ('4x4', '6x3')}
+    assert expected < written
+    mosaics = np.load(tmp_path / 'mosaics_one_6x3.npz')
+    assert mosaics['block 5'].shape == (6, 3, 6, 3) and 'block 0' not in mosaics
+    rows = rows_of(tmp_path / 'distortions_one.csv')
+    # Table, five blocks and the last norm; two grids; three kernels.
+    assert len(rows) == 7 * 2 * 3
+    own = [float(row['error']) for row in rows if row['grid'] == '(4, 4)']
+    assert max(own) < 1e-6
+    assert '| 6x3 | bilinear |' in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_told(run_tool, repo, models, tmp_path, capsys):
+    tool = 'analysis_tools/pe_similarity.py'
+    refused = {
+        '2 models need as many --names, got 1': models[:-1],
+        'models need --names of their own, got one, one': [*models[:-1], 'one'],
+        "'4by4' is no size; write 224x320": [*models, '--grids', '4by4'],
+        "'0x4' is no size": [*models, '--grids', '0x4'],
+    }
+    for message, arguments in refused.items():
+        with pytest.raises(SystemExit):
+            run_tool(tool, *arguments, '--out', tmp_path)
+        assert message in capsys.readouterr().err
+    without = ['model.backbone.pe_type=None', 'model.backbone.pe_delivery=none']
+    with pytest.raises(ValueError, match='no position embedding'):
+        run_tool(tool, *models[:3], '--out', tmp_path, '--cfg-options', *without)
