@@ -27,10 +27,11 @@ def draw_mosaics(mosaics: Mapping[str, np.ndarray], path: str | Path, title: str
     """
     columns = min(len(mosaics), 4)
     rows = -(-len(mosaics) // columns)
+    down, across, h, w = next(iter(mosaics.values())).shape
     figure, axes = pyplot().subplots(
         rows,
         columns,
-        figsize=(3.6 * columns + 0.6, 3.7 * rows + 0.3),
+        figsize=(3.6 * columns + 0.6, (3.4 * down * h / (across * w) + 0.3) * rows + 0.3),
         layout='constrained',
         squeeze=False,
     )

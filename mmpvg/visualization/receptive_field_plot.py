@@ -68,51 +68,57 @@ def draw_field_curves(
 
     Args:
         fields: Name of the model -> its fields.
-        learnt: Name -> its Gaussian attention biases; their sigma is drawn beside, a dot a head.
+        learnt: Name -> its Gaussian attention biases, which are drawn beside, a dot a head.
         patch_sizes: Name -> side of its patches in pixels.
         path: The picture to write.
 
     Returns:
         The path.
     """
-    figure, axes = pyplot().subplots(1, 5, figsize=(16, 3.4), layout='constrained')
-    lines, styles = 0, {}
+    figure, axes = pyplot().subplots(1, 6, figsize=(18, 3.4), layout='constrained')
+    strokes = ('-', '--', ':', '-.')
+    styles = {name: look(index) for index, name in enumerate(fields)}
     for name, every in fields.items():
-        for size in dict.fromkeys(field.size for field in every):
+        for index, size in enumerate(dict.fromkeys(field.size for field in every)):
             chosen = [f for f in every if f.size == size and f.state == every[0].state]
             sigma = [np.mean(f.fit.sigma) / patch_sizes[name] for f in chosen]
             spread = [np.mean(f.spread) / patch_sizes[name] for f in chosen]
             r_squared, outside = [f.fit.r_squared for f in chosen], [f.outside for f in chosen]
-            label, style = f'{name} {size[0]}x{size[1]}', look(lines)
-            styles.setdefault(name, style)
+            label = f'{name} {size[0]}x{size[1]}'
+            style = dict(styles[name], linestyle=strokes[index % len(strokes)])
             for axis, values in zip(axes, (sigma, r_squared, outside, spread)):
                 axis.plot(range(len(values)), values, markersize=4, label=label, **style)
                 axis.set_xticks(range(len(values)), [*range(len(values) - 1), 'end'])
-            lines += 1
-    for name, biases in learnt.items():
-        for bias in biases:
-            widths = np.abs(bias.sigma)
-            # The larger the dot, the stronger the bias.
-            strengths = 12 * np.square(bias.amplitude) + 2
-            axes[4].scatter(
-                [bias.block] * len(widths), widths, s=strengths, **styles[name], alpha=0.7
-            )
-    if not any(learnt.values()):
-        axes[4].text(0.5, 0.5, 'no Gaussian bias', ha='center', va='center', color='0.4')
-        axes[4].set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
+    _draw_biases(axes[4:], learnt, styles)
     titles = (
         'σ of the fit (patches)',
         'R² of the fit',
         'share outside its own patch',
         'spread (patches)',
         'learnt σ of the bias (patches)',
+        'learnt a of the bias',
     )
     for axis, title in zip(axes, titles):
         axis.set_title(title, loc='left', fontsize=9)
         axis.set_xlabel('block')
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    lines, labels = axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc='outside lower center', ncols=min(len(labels), 6), fontsize=8)
     return save_figure(figure, path)
+
+
+def _draw_biases(
+    axes: Sequence[Any], learnt: Mapping[str, Sequence[LearntGaussian]], styles: Mapping[str, dict]
+) -> None:
+    """Widths and amplitudes, whose signs say nothing."""
+    for axis, key in zip(axes, ('sigma', 'amplitude')):
+        for name, biases in learnt.items():
+            for bias in biases:
+                values = np.abs(getattr(bias, key))
+                axis.scatter([bias.block] * len(values), values, s=16, alpha=0.7, **styles[name])
+        if not any(learnt.values()):
+            axis.text(0.5, 0.5, 'no Gaussian bias', ha='center', va='center', color='0.4')
+            axis.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
 
 
 def _ellipse(axis: Any, measured: MeasuredField) -> None:

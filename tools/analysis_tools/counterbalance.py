@@ -61,12 +61,11 @@ def main() -> None:
             out / f'embeddings_{name}.npz', embeddings=result.embeddings.astype('float32'), **pes
         )
 
-    print(
-        '\n| model | correlation, first to last block | bias variance | cosine at the last norm |'
-    )
+    print('\n| model | correlation, by block | bias variance | cosine at the last norm |')
     print('|---|---|---|---|')
     for name, result in results.items():
-        curve = ' '.join(f'{value:+.3f}' for value in result.delivered.mean(0))
+        means = result.delivered.mean(0)
+        curve = ' '.join('-' if np.isnan(mean) else f'{mean:+.3f}' for mean in means)
         end = result.last_norm
         variance = '-' if end.bias_variance is None else f'{end.bias_variance:.2e}'
         print(f'| {name} | {curve} | {variance} | {end.cosine.mean():.3f} |')

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# The pictures of docs/gallery.md: every tool that looks into models, on the sample models.
+#
+#   bash tools/make_gallery.sh
+#
+# Runs the quickstart first, if that was not done, and trains twelve small UPerNets, the four PE
+# deliveries from three seeds each, and one with a Gaussian attention bias: about half an hour on 2
+# CPU cores. Pictures and numbers go to work_dirs/gallery. Run again, it skips what is trained.
+# SEEDS=1 trains five.
+set -euo pipefail
+
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+if (($#)); then
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
+    [[ $1 == -h || $1 == --help ]]
+    exit
+fi
+bash tools/quickstart.sh
+export PATH=$root/.venv/bin:$PATH
+source tools/misc/run_logged.sh
+
+out=work_dirs/gallery study=work_dirs/delivery_study config=upernet_vit_mpvg_sample.py
+images=data/sample/images/val
+tools=tools/analysis_tools
+mkdir -p "$out" "$study"
+model() { echo --model "$study/$1/$config" "$(<"$study/$1/last_checkpoint")"; }
+look() { # look NAME COMMAND...: its whole output in a log, what it wrote and its tables shown
+    local name=$1
+    shift
+    echo "== $name"
+    "$@" >"$out/$name.log" 2>&1 || { tail -n 5 "$out/$name.log" >&2; exit 1; }
+    grep -E '^(wrote|\|)' "$out/$name.log"
+}
+
+echo '== the deliveries, trained and looked into'
+python $tools/delivery_study.py --seeds "${SEEDS:-3}" --jobs 2 2>"$out/delivery_study.log"
+if [[ ! -f $study/gaussian_0/.done ]]; then
+    echo '== a Gaussian attention bias, trained'
+    run "$out/gaussian.log" python tools/train.py "configs/sample/$config" --resume \
+        --work-dir "$study/gaussian_0" --cfg-options model.backbone.pe_delivery=default \
+        model.backbone.gaussian_bias=head default_hooks.checkpoint.max_keep_ckpts=1
+    touch "$study/gaussian_0/.done"
+fi
+
+# shellcheck disable=SC2046  # a model is three words
+{
+    look counterbalance python $tools/counterbalance.py "$images" --out "$out/counterbalance" \
+        $(model default_0) $(model lape_0) $(model pvg_0) $(model mpvg_0) \
+        --names default lape pvg mpvg
+    look receptive_field python $tools/receptive_field.py "$images" --num-images 16 \
+        $(model default_0) $(model gaussian_0) $(model mpvg_0) --names default gaussian mpvg \
+        --sizes 96x96 96x160 --out "$out/receptive_field"
+    look pe_similarity python $tools/pe_similarity.py $(model lape_0) $(model mpvg_0) \
+        --names lape mpvg --out "$out/pe_similarity"
+}
+look curves python $tools/plot_logs.py $study/{default,lape,pvg,mpvg}_0 --smooth 3 \
+    --out "$out/curves.png" --keys loss lr mIoU
+
+# What the documentation shows, small enough for it.
+python tools/misc/shrink_pictures.py "$out/pictures" \
+    "$out"/counterbalance/{correlation,last_norm,embeddings_mpvg}.png \
+    "$out"/receptive_field/fields{,_mpvg_96x160}.png \
+    "$out"/pe_similarity/{mosaics_lape_12x12,mosaics_mpvg_18x24,distortions_mpvg}.png \
+    "$out/curves.png"
