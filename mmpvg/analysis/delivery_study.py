@@ -14,16 +14,16 @@ from .pe_similarity import delivered_tables, neighbour_contrast, resize_distorti
 
 #: What :func:`describe_delivery` tells: key -> heading of a table.
 DELIVERY_NUMBERS = {
-    'first correlation': 'r of tokens and delivered PE, first block that has one',
-    'last correlation': '..., last block',
-    'last cosine': 'cosine before and after the last norm',
-    'bias variance': 'variance of its bias',
-    'outside': "ERF outside the token's own patch, last block",
-    'spread': '..., spread (patches)',
-    'outside, zeroed': '..., outside, PE zeroed',
-    'contrast': 'PE contrast of neighbours, table',
-    'last contrast': '..., last delivered',
-    'resize error': 'error of similarities, table at 1.5 x 2 its grid',
+    'first correlation': 'correlation of tokens and delivered PE, first block with one',
+    'last correlation': 'the same, last block',
+    'last cosine': 'cosine of tokens before and after the last norm',
+    'bias variance': "variance of the last norm's bias",
+    'outside': "receptive field outside the token's own patch, last block",
+    'spread': 'its spread, in patches',
+    'outside, zeroed': 'outside with the PE zeroed',
+    'contrast': 'neighbours are more alike than any two, PE table',
+    'last contrast': 'the same, PE delivered to the last block',
+    'resize error': 'error of similarities, table at 1.5 times x 2 times its grid',
 }
 
 
