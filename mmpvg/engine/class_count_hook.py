@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import Dataset
 
 from mmpvg.registry import HOOKS
@@ -45,17 +47,7 @@ class ClassCountCheckHook(Hook):
         if not classes:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for name, module in model.named_modules():
-            num_classes = getattr(module, 'num_classes', None)
-            if not _HEADS.fullmatch(name) or num_classes is None:
-                continue
-            if num_classes != len(classes):
-                raise ValueError(
-                    f'model.{name}.num_classes={num_classes}, but {loader} has {len(classes)} '
-                    f'classes ({", ".join(classes[:5])}{", ..." if len(classes) > 5 else ""}); '
-                    f'set num_classes={len(classes)} in every head, or metainfo.classes of the '
-                    'data set'
-                )
+        check_class_count(model, classes, loader)
         # mmdet numbers the classes that it finds, so a missing one shifts the labels of the rest.
         found = getattr(_innermost(dataset), 'cat_ids', None)
         if found is not None and len(found) != len(classes):
@@ -63,6 +55,30 @@ class ClassCountCheckHook(Hook):
                 f'the annotation file of {loader} knows {len(found)} of the {len(classes)} classes '
                 f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
                 "those in the file's categories"
+            )
+
+
+def check_class_count(model: nn.Module, classes: Sequence[str], source: str) -> None:
+    """Check that every head of a model predicts as many classes as there are names.
+
+    Args:
+        model: Of mmdet, mmseg or mmpretrain.
+        classes: Their names.
+        source: Where the names are from, for the message.
+
+    Raises:
+        ValueError: If a head has another ``num_classes``.
+    """
+    for name, module in model.named_modules():
+        num_classes = getattr(module, 'num_classes', None)
+        if not _HEADS.fullmatch(name) or num_classes is None:
+            continue
+        if num_classes != len(classes):
+            raise ValueError(
+                f'model.{name}.num_classes={num_classes}, but {source} has {len(classes)} '
+                f'classes ({", ".join(classes[:5])}{", ..." if len(classes) > 5 else ""}); '
+                f'set num_classes={len(classes)} in every head, or metainfo.classes of the '
+                'data set'
             )
 
 

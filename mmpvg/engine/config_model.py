@@ -27,6 +27,11 @@ def build_config_model(config: str, options: dict | None = None) -> tuple[Config
     cfg.merge_from_dict(options or {})
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     fit_to_host(cfg)
+    complete_model(cfg)
+    return cfg, MODELS.build(cfg.model)
+
+
+def complete_model(cfg: Config) -> None:
+    """Give the model the data preprocessor that stands beside it in a config, as a Runner does."""
     if cfg.get('data_preprocessor') is not None:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return cfg, MODELS.build(cfg.model)

@@ -1,0 +1,137 @@
+"""Ids of images and categories for predictions in COCO's format."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpvg.datasets.checked_loading import BrokenSampleError
+
+from .inputs import Item
+
+
+class CocoIds:
+    """Ids of their own: images as they are numbered, categories from 1 in the order of the classes.
+
+    Args:
+        classes: Names of the classes.
+
+    Attributes:
+        categories: As in a COCO file.
+        category_ids: Id of each class.
+        without_file: Images that were expected, but that :meth:`select` did not find.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.without_file: list[str] = []
+        self.categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+        self.category_ids = [category['id'] for category in self.categories]
+
+    def select(self, items: Sequence[Item]) -> list[Item]:
+        """The images to predict on, with their ids: all, as they are numbered."""
+        return list(items)
+
+    def image(self, item: Item, image: np.ndarray) -> dict[str, Any]:
+        """What a COCO file tells of an image."""
+        height, width = image.shape[:2]
+        return dict(id=item.id, file_name=item.file_name, height=height, width=width)
+
+
+class AnnotatedIds(CocoIds):
+    """The ids of an annotation file, for an evaluation against it.
+
+    Args:
+        classes: Names of the classes.
+        ann_file: In COCO's format.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is no COCO file, or lacks one of the classes.
+    """
+
+    def __init__(self, classes: Sequence[str], ann_file: str | Path) -> None:
+        super().__init__(classes)
+        self.ann_file = ann_file
+        self._images, self.categories = _read(ann_file)
+        ids = {category['name']: category['id'] for category in self.categories}
+        if missing := [name for name in classes if name not in ids]:
+            raise ValueError(
+                f'{ann_file} has no category {", ".join(map(repr, missing))}, which the model '
+                f'predicts; it has {", ".join(ids)}'
+            )
+        self.category_ids = [ids[name] for name in classes]
+
+    def select(self, items: Sequence[Item]) -> list[Item]:
+        """The images that the annotation file knows, with its ids.
+
+        A file name of the annotations is a path below the folder, or, where there is no such file,
+        the name of a file in any folder below it.
+
+        Args:
+            items: Of the input.
+
+        Raises:
+            ValueError: If it knows none, or several files could be one of its images.
+        """
+        by_path = {item.file_name: item for item in items}
+        by_name = defaultdict(list)
+        for item in items:
+            by_name[Path(item.file_name).name].append(item)
+        chosen: dict[str, Item] = {}
+        for id_, image in self._images.items():
+            file_name = image['file_name']
+            found = [by_path[file_name]] if file_name in by_path else by_name[Path(file_name).name]
+            if not found:
+                self.without_file.append(file_name)
+                continue
+            if len(found) > 1 or found[0].file_name in chosen:
+                files = ', '.join(item.file_name for item in found)
+                raise ValueError(
+                    f'{self.ann_file} has the image {file_name}, but it is not clear which file '
+                    f'that is ({files}); give the folder below which its names are paths'
+                )
+            chosen[found[0].file_name] = found[0]._replace(id=id_)
+        if not chosen:
+            raise ValueError(
+                f'{self.ann_file} knows none of the {len(items)} images; its first is called '
+                f'{next(iter(self.without_file), None)!r}, that of the input {items[0].file_name!r}'
+            )
+        return [chosen[item.file_name] for item in items if item.file_name in chosen]
+
+    def image(self, item: Item, image: np.ndarray) -> dict[str, Any]:
+        """What the annotation file tells of an image.
+
+        Raises:
+            BrokenSampleError: If it tells of another size.
+        """
+        told = self._images[item.id]
+        height, width = image.shape[:2]
+        if (told.get('height', height), told.get('width', width)) != (height, width):
+            raise BrokenSampleError(
+                f'is {width}x{height} pixels, but {self.ann_file} says '
+                f'{told["width"]}x{told["height"]}'
+            )
+        return told
+
+
+def _read(ann_file: str | Path) -> tuple[dict[int, dict], list[dict]]:
+    """Images by id, and categories."""
+    try:
+        content = json.loads(Path(ann_file).read_text(encoding='utf-8'))
+        images = {image['id']: image for image in content['images']}
+        categories = content['categories']
+        if not all({'id', 'name'} <= set(category) for category in categories):
+            raise KeyError('name')
+        if not all('file_name' in image for image in images.values()):
+            raise KeyError('file_name')
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{ann_file} is no COCO annotation file with images and categories '
+            f'({type(error).__name__}: {error})'
+        ) from error
+    return images, categories

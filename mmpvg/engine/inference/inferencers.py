@@ -1,0 +1,170 @@
+"""mmdet's and mmseg's inferencers, which do not go on with the wrong weights or class names."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.infer import BaseInferencer
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import nn
+
+from ...utils import require_stack
+from ..class_count_hook import check_class_count
+from ..config_model import complete_model
+from ..run_checkpoints import read_checkpoints_safely
+from ..tta import innermost_dataset
+from .reading import is_transform
+
+_VISUALIZERS = dict(mmdet='DetLocalVisualizer', mmseg='SegLocalVisualizer')
+
+# They need what images of one's own do not have.
+_OF_ANNOTATIONS = ('LoadAnnotations', 'LoadPanopticAnnotations', 'CheckLoaded')
+
+
+def build_inferencer(
+    config: Config, checkpoint: str | None, device: str | None = None
+) -> BaseInferencer:
+    """Build upstream's inferencer of a detector or a segmenter, for arrays and files.
+
+    Upstream warns only, and goes on, where weights do not fit the model, and takes the class names
+    of COCO or Cityscapes where a checkpoint has none.
+
+    Args:
+        config: Of the model, with ``test_dataloader``. It is not changed.
+        checkpoint: File or URL of the weights; None for an untrained model.
+        device: Such as ``cuda:1``; None for the accelerator, if there is one.
+
+    Returns:
+        A ``DetInferencer`` or ``MMSegInferencer``.
+
+    Raises:
+        FileNotFoundError: If the checkpoint is missing.
+        ValueError: If the config is of another task, the weights do not fit the model, the names of
+            the classes are not known or not as many as the heads predict, or the device cannot be
+            used.
+    """
+    scope = config.get('default_scope')
+    if scope not in _VISUALIZERS:
+        fix = ': use mmpretrain.apis.ImageClassificationInferencer' if scope == 'mmpretrain' else ''
+        raise ValueError(
+            f'prediction serves detectors and segmenters (default_scope mmdet or mmseg), but the '
+            f'default_scope of the config is {scope!r}{fix}'
+        )
+    require_stack(scope)
+    if device is not None:
+        _check_device(device)
+    read_checkpoints_safely()
+    init_default_scope(scope)
+    if scope == 'mmdet':
+        from mmdet.apis import DetInferencer as Upstream
+    else:
+        from mmseg.apis import MMSegInferencer as Upstream
+    inferencer = _checked(Upstream, checkpoint)(_prepare(config), checkpoint, device=device)
+    inferencer.show_progress = False
+    return inferencer
+
+
+def _prepare(config: Config) -> Config:
+    """The config as upstream's inferencers can take it."""
+    cfg = copy.deepcopy(config)
+    if cfg.get('test_dataloader') is None:
+        raise ValueError('the config has no test_dataloader, whose pipeline prediction uses')
+    complete_model(cfg)
+    dataset = cfg.test_dataloader.dataset = innermost_dataset(cfg.test_dataloader)
+    dataset.pipeline = [t for t in dataset.pipeline if not is_transform(t, *_OF_ANNOTATIONS)]
+    for transform in dataset.pipeline:
+        if is_transform(transform, 'LoadImageFromFile'):
+            # They look for the bare name.
+            transform.type = 'LoadImageFromFile'
+    kind = (cfg.get('visualizer') or {}).get('type', _VISUALIZERS[cfg.default_scope])
+    # Without backends, which would keep each picture once more.
+    cfg.visualizer = dict(type=kind, name='prediction')
+    return cfg
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f'device {device!r} cannot be used: {str(error).splitlines()[0]}'
+        ) from error
+
+
+def _checked(upstream: type[BaseInferencer], source: str | None) -> type[BaseInferencer]:
+    """Upstream's class, but for the loading of weights."""
+
+    class CheckedInferencer(upstream):
+        def _load_weights_to_model(
+            self, model: nn.Module, checkpoint: dict | None, cfg: Config
+        ) -> None:
+            if checkpoint is None:
+                checkpoint = dict(state_dict=model.state_dict())
+            else:
+                _load_strictly(model, checkpoint, source)
+            meta = _dataset_meta(checkpoint, cfg)
+            check_class_count(model, meta['classes'], source or 'the config')
+            weights = checkpoint.get('state_dict', checkpoint)
+            loaded = dict(state_dict=weights, meta=dict(dataset_meta=meta))
+            super()._load_weights_to_model(model, loaded, cfg)
+
+    CheckedInferencer.__name__ = f'Checked{upstream.__name__}'
+    return CheckedInferencer
+
+
+def _load_strictly(model: nn.Module, checkpoint: Any, source: str | None) -> None:
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{source} holds no weights but a {type(checkpoint).__name__}')
+    try:
+        _load_checkpoint_to_model(model, checkpoint, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f'{source} does not fit the model of the config: {_in_few_words(str(error))}. Give the '
+            'config that it was trained with, with the same --cfg-options'
+        ) from error
+
+
+def _in_few_words(misfit: str) -> str:
+    """The message of mmengine, which lists each key, with some of them."""
+    lines = [line.strip() for line in misfit.splitlines()[1:] if line.strip()]
+    told = []
+    for line in lines[:3] + lines[3:][-2:]:
+        what, _, keys = line.partition(' in source state_dict: ')
+        parts = defaultdict(list)
+        for key in filter(None, keys.split(', ')):
+            parts[key.split('.')[0]].append(key)
+        some = [
+            few[0] + (f' (and {len(few) - 1} more of {part})' if len(few) > 1 else '')
+            for part, few in parts.items()
+        ]
+        told.append(f'{what}: {", ".join(some)}' if some else line)
+    return '; '.join(told)
+
+
+def _dataset_meta(checkpoint: dict, cfg: Config) -> dict[str, Any]:
+    """Classes and palette of a checkpoint, or where it has none, of the config's test data."""
+    meta = checkpoint.get('meta') or {}
+    found = {key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()}
+    # As the first generation of mmdet and mmseg wrote them.
+    classes = found.get('classes') or meta.get('CLASSES')
+    palette = found.get('palette') or meta.get('PALETTE')
+    if not (classes and palette):
+        # Their names are known without the data.
+        metainfo = DATASETS.build({**cfg.test_dataloader.dataset, 'lazy_init': True}).metainfo
+        classes = classes or metainfo.get('classes')
+        palette = palette or metainfo.get('palette')
+    if not classes:
+        raise ValueError(
+            'neither the checkpoint nor the config tells the names of the classes; set '
+            '--cfg-options test_dataloader.dataset.metainfo.classes="(NAME,NAME)"'
+        )
+    if isinstance(palette, str) or palette is None or len(palette) != len(classes):
+        # As mmseg's data sets do.
+        palette = np.random.RandomState(42).randint(0, 255, (len(classes), 3)).tolist()
+    return dict(classes=tuple(classes), palette=[tuple(map(int, colour)) for colour in palette])

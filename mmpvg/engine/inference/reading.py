@@ -1,0 +1,82 @@
+"""Reading images as the test pipeline of a config would, and telling what is wrong with a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpvg.datasets.checked_loading import BrokenSampleError, CheckLoaded, check_whole
+
+from .inputs import Item
+
+
+def is_transform(transform: Mapping[str, Any], *names: str) -> bool:
+    """Whether a transform of a pipeline is of one of these types, whatever scope is before it."""
+    return str(transform['type']).split('.')[-1] in names
+
+
+class ImageReader:
+    """Reads images with the ``LoadImageFromFile`` of a pipeline, from the local disk.
+
+    Args:
+        pipeline: Configs of transforms, of which one is ``LoadImageFromFile``.
+
+    Raises:
+        ValueError: If none is.
+    """
+
+    def __init__(self, pipeline: Sequence[Mapping[str, Any]]) -> None:
+        from mmcv.transforms import LoadImageFromFile
+
+        found = [t for t in pipeline if is_transform(t, 'LoadImageFromFile')]
+        if not found:
+            raise ValueError('the test pipeline of the config has no LoadImageFromFile')
+        # Not whether a missing file may be passed over, nor where the data set lies.
+        kept = ('color_type', 'imdecode_backend', 'to_float32')
+        self._load = LoadImageFromFile(**{k: v for k, v in found[0].items() if k in kept})
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """Read an image.
+
+        Returns:
+            Shape (height, width, channels) or (height, width), BGR, turned as its EXIF data say.
+
+        Raises:
+            BrokenSampleError: If it cannot be read as a whole. The message does not name the file.
+        """
+        try:
+            check_whole(path)
+            results = self._load.transform(dict(img_path=str(path)))
+            return CheckLoaded().transform(results)['img']
+        except (BrokenSampleError, OSError) as error:
+            why = getattr(error, 'strerror', None) or str(error).removeprefix(f'{path} ')
+            raise BrokenSampleError(why) from error
+        except Exception as error:  # whatever a decoder makes of what is no image
+            decoder = self._load.imdecode_backend
+            raise BrokenSampleError(f'{decoder} cannot decode it as an image') from error
+
+
+class ImageFiles:
+    """Images that are read one after the other.
+
+    Args:
+        items: Which.
+        reader: What reads them.
+    """
+
+    def __init__(self, items: Sequence[Item], reader: ImageReader) -> None:
+        self.items, self.reader = items, reader
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[tuple[Item, np.ndarray | BrokenSampleError]]:
+        """Images, or what is wrong with their files."""
+        for item in self.items:
+            try:
+                yield item, self.reader(item.path)
+            except BrokenSampleError as error:
+                yield item, error

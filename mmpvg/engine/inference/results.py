@@ -1,0 +1,81 @@
+"""Where the result of each image goes."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmengine.structures import BaseDataElement
+
+from .files import DetectionFiles, MaskFiles, PictureFiles
+from .inputs import Item
+from .predictor import Predictor, as_rgb
+from .report import PredictionReport
+from .video import VideoFile
+
+
+class Results:
+    """Writes predictions and pictures, and notes in the report what came of each image.
+
+    Args:
+        predictor: What predicts.
+        report: Where it is noted.
+        files: Where predictions go.
+        drawn: Where pictures go; None for none.
+        score_thr: Detections below it are not drawn.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        report: PredictionReport,
+        files: DetectionFiles | MaskFiles,
+        drawn: PictureFiles | VideoFile | None,
+        score_thr: float,
+    ) -> None:
+        self.predictor, self.report, self.files = predictor, report, files
+        self.drawn, self.score_thr = drawn, score_thr
+
+    def add(self, item: Item, image: np.ndarray, result: BaseDataElement | Exception) -> None:
+        """Write the result of an image.
+
+        Args:
+            item: Which image it is.
+            image: The image, BGR.
+            result: Its prediction, or what was raised instead.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        picture = None
+        try:
+            if isinstance(result, Exception):
+                raise result
+            self._write(item, image, result)
+            self.report.predicted += 1
+            if self.drawn is not None:
+                picture = self.predictor.draw(image, result, self.score_thr)
+        except OSError:
+            # Such as a full disk, which the next image would meet too.
+            raise
+        except Exception as error:  # whatever a model or a visualizer makes of an image
+            self.report.fail(item.file_name, error)
+        if picture is None and isinstance(self.drawn, VideoFile):
+            # So that the video keeps its time.
+            picture = as_rgb(image)
+        if picture is not None:
+            self.drawn.add(item, picture)
+
+    def close(self) -> None:
+        """Complete the files, and write the report."""
+        try:
+            if self.drawn is not None:
+                self.drawn.close()
+            self.files.close()
+        finally:
+            self.report.write(self.files.folder / 'report.json')
+
+    def _write(self, item: Item, image: np.ndarray, result: BaseDataElement) -> None:
+        if isinstance(self.files, MaskFiles):
+            self.files.add(item, image, self.predictor.label_map(result))
+        else:
+            self.files.add(item, image, self.predictor.detections(result))
+            self.report.detections = self.files.count
