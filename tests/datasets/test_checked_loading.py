@@ -8,7 +8,7 @@ import torch
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
-from mmpvg.datasets.checked_loading import BrokenSampleError, CheckLoaded
+from mmpvg.datasets.checked_loading import BrokenSampleError, CheckLoaded, check_whole
 
 
 class Masks(list):
@@ -69,3 +69,27 @@ def test_the_decoder_refuses_truncated_files(kind, share, tmp_path):
     (tmp_path / 'a').write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * share)])
     with pytest.raises(Exception, match=r'failed to load image|empty|buf'):
         LoadImageFromFile()(dict(img_path=str(tmp_path / 'a')))
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.tiff', '.bmp'])
+def test_a_file_is_looked_through_to_its_end(tmp_path, suffix):
+    """Where a decoder gives gray for what is missing, as some do."""
+    path = tmp_path / f'a{suffix}'
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    check_whole(path)
+    content = path.read_bytes()
+    for share in (0.1, 0.5, 0.95):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(BrokenSampleError, match=f'a{suffix} is truncated or damaged'):
+            check_whole(path)
+    path.write_bytes(b'')
+    with pytest.raises(BrokenSampleError, match='is empty'):
+        check_whole(path)
+
+
+def test_what_pil_does_not_know_is_left_to_the_decoder(tmp_path):
+    (tmp_path / 'a.exr').write_bytes(b'of some other kind')
+    check_whole(tmp_path / 'a.exr')
+    with pytest.raises(FileNotFoundError):
+        check_whole(tmp_path / 'b.exr')

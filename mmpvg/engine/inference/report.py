@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmpvg.datasets.checked_loading import BrokenSampleError
+
 from ...utils.whole_file import write_whole
 
 # Files that a terminal shows; all are in report.json.
@@ -54,15 +56,17 @@ class PredictionReport:
         """Start the clock."""
         self._started = time.perf_counter()
 
-    def fail(self, file_name: str, error: Exception | str) -> None:
-        """Note a failure."""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ''
-        if isinstance(error, Exception) and type(error).__name__ != 'BrokenSampleError':
+    def fail(self, file_name: str, error: Exception, what: str = '') -> None:
+        """Note what went wrong with an image; ``what`` says it in other words before."""
+        reason = (str(error).strip().splitlines() or [''])[0]
+        if not isinstance(error, BrokenSampleError):
             reason = f'{type(error).__name__}: {reason}'
-        self.failed.append(dict(file=file_name, reason=reason))
+        self.failed.append(dict(file=file_name, reason=what + reason))
 
     def write(self, path: Path) -> None:
         """Stop the clock and write ``report.json``."""
+        # Of some videos it is not known before.
+        self.images = self.images or self.predicted
         self.seconds = round(time.perf_counter() - self._started, 3)
         write_whole(path, json.dumps(dataclasses.asdict(self), indent=1) + '\n')
 

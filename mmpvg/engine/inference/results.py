@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from mmengine.structures import BaseDataElement
 
@@ -46,18 +49,13 @@ class Results:
             OSError: If a file cannot be written.
         """
         picture = None
-        try:
-            if isinstance(result, Exception):
-                raise result
-            self._write(item, image, result)
-            self.report.predicted += 1
-            if self.drawn is not None:
-                picture = self.predictor.draw(image, result, self.score_thr)
-        except OSError:
-            # Such as a full disk, which the next image would meet too.
-            raise
-        except Exception as error:  # whatever a model or a visualizer makes of an image
-            self.report.fail(item.file_name, error)
+        if isinstance(result, Exception):
+            self.report.fail(item.file_name, result)
+        else:
+            with self._noted(item):
+                self._write(item, image, result)
+                self.report.predicted += 1
+                picture = self._draw(item, image, result)
         if picture is None and isinstance(self.drawn, VideoFile):
             # So that the video keeps its time.
             picture = as_rgb(image)
@@ -73,9 +71,25 @@ class Results:
         finally:
             self.report.write(self.files.folder / 'report.json')
 
-    def _write(self, item: Item, image: np.ndarray, result: BaseDataElement) -> None:
+    def _write(self, item: Item, image: np.ndarray, sample: BaseDataElement) -> None:
         if isinstance(self.files, MaskFiles):
-            self.files.add(item, image, self.predictor.label_map(result))
+            self.files.add(item, image, self.predictor.label_map(sample))
         else:
-            self.files.add(item, image, self.predictor.detections(result))
+            self.files.add(item, image, self.predictor.detections(sample))
             self.report.detections = self.files.count
+
+    def _draw(self, item: Item, image: np.ndarray, sample: BaseDataElement) -> np.ndarray | None:
+        if self.drawn is not None:
+            with self._noted(item, 'predicted, but not drawn: '):
+                return self.predictor.draw(image, sample, self.score_thr)
+        return None
+
+    @contextmanager
+    def _noted(self, item: Item, what: str = '') -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # Such as a full disk, which the next image would meet too.
+            raise
+        except Exception as error:  # whatever a model or a visualizer makes of an image
+            self.report.fail(item.file_name, error, what)

@@ -223,6 +223,20 @@ def test_one_of_a_batch_that_fails_takes_no_other_along(detector, tmp_path):
     assert sorted(p.stem for p in (tmp_path / 'out/pictures').iterdir()) == ['0', '2', '3']
 
 
+def test_a_prediction_that_cannot_be_drawn_is_written(segmenter, tmp_path):
+    """mmseg has no place for a label there."""
+    flat(tmp_path / 'in/dot.png', 10, size=(1, 1))
+    flat(tmp_path / 'in/other.png', 20)
+    report = predict(segmenter, tmp_path / 'in', tmp_path / 'out')
+    assert report.predicted == 2
+    (failure,) = report.failed
+    assert failure['file'] == 'dot.png'
+    assert failure['reason'].startswith('predicted, but not drawn: IndexError')
+    with Image.open(tmp_path / 'out/masks/dot.png') as mask:
+        assert mask.size == (1, 1)
+    assert [p.stem for p in (tmp_path / 'out/pictures').iterdir()] == ['other']
+
+
 def test_what_was_predicted_before_an_interruption_is_there(detector, tmp_path):
     for index, value in enumerate((10, 20, 30, 40)):
         flat(tmp_path / f'in/{index}.png', value)
