@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from ..models.backbones.mpvg_vit import MPVGViT
 from ..models.layers.windows import Grid
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
-
 
 @dataclass(frozen=True)
 class InspectedModel:
@@ -132,20 +130,23 @@ def native_grid(vit: MPVGViT) -> Grid:
 
 
 def image_files(path: str | Path, limit: int | None = None) -> list[Path]:
-    """The images of a folder in order of their names, or one image.
+    """The images of a folder and the folders in it, in order of their names, or one image.
 
     Args:
         path: A folder or a file.
         limit: As many of them, spread evenly.
 
     Raises:
+        FileNotFoundError: If there is no such file or folder.
         ValueError: If there is no image.
     """
-    path = Path(path)
-    files = [path] if path.is_file() else sorted(path.glob('*'))
-    files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
-        raise ValueError(f'no image in {path}; it must hold {", ".join(IMAGE_SUFFIXES)} files')
+    # Of the packages that predict, which take a while to import.
+    from ..engine.inference.inputs import check_source, find_images, is_video
+
+    source = check_source(path)
+    if is_video(source):
+        raise ValueError(f'{path} is a video; give an image or a folder of images')
+    files = [item.path for item in find_images(source).items]
     if limit is None or limit >= len(files):
         return files
     return [files[index * len(files) // limit] for index in range(limit)]

@@ -126,8 +126,13 @@ def test_image_files(tmp_path):
     assert [f.name for f in image_files(tmp_path)] == ['a.JPG', 'b.png', 'd.jpeg', 'e.bmp']
     assert [f.name for f in image_files(tmp_path, 2)] == ['a.JPG', 'd.jpeg']
     assert image_files(tmp_path / 'b.png') == [tmp_path / 'b.png']
-    with pytest.raises(ValueError, match='no image'):
-        image_files(tmp_path / 'c.txt')
+    (tmp_path / 'f.mp4').write_bytes(b'')
+    refused = {'c.txt': 'neither a folder nor an image', 'f.mp4': 'is a video'}
+    for name, message in refused.items():
+        with pytest.raises(ValueError, match=message):
+            image_files(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match='absent'):
+        image_files(tmp_path / 'absent')
 
 
 def test_a_broken_image_is_named(repo, tmp_path):
