@@ -3,7 +3,9 @@
 from .benchmark import MODES, Timing, peak_memory, run_of, time_alternately
 from .benchmark_models import BENCHMARK_MODELS, BenchmarkModel, difference_to_ours
 from .benchmark_targets import TARGETS, Measured, Target, import_seconds, measure_targets
+from .candidates import Candidate, load_candidates, same_test_set
 from .classification_study import Result, StudyRun, plan_study, run_study, summarize
+from .comparison import Comparison, ImagePair, Pair, compare
 from .counterbalance import Counterbalance, LastNorm, measure_counterbalance, pearson
 from .damage_study import DamageResult, run_damage_study
 from .delivery_study import DELIVERY_NUMBERS, describe_delivery, mean_and_spread
@@ -11,6 +13,7 @@ from .field_study import MeasuredField, measure_fields
 from .floor import MachineRates, measure_rates, moved_bytes
 from .flops import PartCost, count_macs, part_costs
 from .gaussian_fit import GaussianFit, field_spread, fit_gaussian
+from .image_scores import ImageScore, image_score, instance_f1, mean_iou
 from .inspection import (
     InspectedModel,
     NetworkRecord,
@@ -53,6 +56,8 @@ from .trainings import Training, run_trainings
 __all__ = [
     'BENCHMARK_MODELS',
     'BenchmarkModel',
+    'Candidate',
+    'Comparison',
     'Counterbalance',
     'Curve',
     'DELIVERY_NUMBERS',
@@ -60,6 +65,8 @@ __all__ = [
     'FsdpResult',
     'GaussianFit',
     'ITERATION_PARTS',
+    'ImagePair',
+    'ImageScore',
     'InspectedModel',
     'LastNorm',
     'LearningRateCurve',
@@ -71,6 +78,7 @@ __all__ = [
     'NetworkRecord',
     'Outcome',
     'PE_STATES',
+    'Pair',
     'PartCost',
     'ResizeDistortion',
     'Result',
@@ -83,6 +91,7 @@ __all__ = [
     'Trial',
     'accumulate_fields',
     'centre_features',
+    'compare',
     'cosine_similarity',
     'count_macs',
     'delivered_tables',
@@ -93,11 +102,15 @@ __all__ = [
     'fit_gaussian',
     'gradients_of_processes',
     'image_files',
+    'image_score',
     'import_seconds',
+    'instance_f1',
     'largest_difference',
     'learning_rate_curve',
     'learnt_gaussians',
+    'load_candidates',
     'mean_and_spread',
+    'mean_iou',
     'measure_counterbalance',
     'measure_fields',
     'measure_rates',
@@ -122,6 +135,7 @@ __all__ = [
     'run_shape_study',
     'run_study',
     'run_trainings',
+    'same_test_set',
     'share_outside',
     'similarity_mosaic',
     'split_iteration',

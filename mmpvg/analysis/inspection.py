@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from ..models.backbones.mpvg_vit import MPVGViT
@@ -90,20 +89,16 @@ def open_model(
 
     Raises:
         FileNotFoundError: If the config or the checkpoint does not exist.
-        RuntimeError: If the checkpoint does not fit the config.
-        ValueError: If the model has no ViT of this project.
+        ValueError: If the checkpoint does not fit the config, or the model has no ViT of this
+            project.
     """
     # Drags in the packages of the config's task.
     from ..engine.config_model import build_config_model
-    from ..engine.run_checkpoints import read_checkpoints_safely
+    from ..engine.strict_weights import load_weights
 
-    for path in (config, checkpoint):
-        if str(path) != 'none' and '://' not in str(path) and not Path(path).is_file():
-            raise FileNotFoundError(f'{path} does not exist')
     cfg, model = build_config_model(str(config), options)
     if str(checkpoint) != 'none':
-        read_checkpoints_safely()
-        load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
+        load_weights(model, checkpoint)
     vit = find_vit(model).eval().to(device)
     return InspectedModel(name or Path(config).stem, vit, **_normalization(cfg))
 

@@ -43,19 +43,33 @@ class ClassCountCheckHook(Hook):
         self._check(runner, runner.test_dataloader.dataset, 'test_dataloader')
 
     def _check(self, runner: Runner, dataset: Dataset, loader: str) -> None:
-        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-        if not classes:
-            return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        check_class_count(model, classes, loader)
-        # mmdet numbers the classes that it finds, so a missing one shifts the labels of the rest.
-        found = getattr(_innermost(dataset), 'cat_ids', None)
-        if found is not None and len(found) != len(classes):
-            raise ValueError(
-                f'the annotation file of {loader} knows {len(found)} of the {len(classes)} classes '
-                f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
-                "those in the file's categories"
-            )
+        check_data_classes(model, dataset, loader)
+
+
+def check_data_classes(model: nn.Module, dataset: Dataset, loader: str) -> None:
+    """Check that the heads of a model, the classes and the annotation file of its data fit.
+
+    Args:
+        model: The model, unwrapped.
+        dataset: The data set.
+        loader: What messages call it, such as ``test_dataloader``.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if not classes:
+        return
+    check_class_count(model, classes, loader)
+    # mmdet numbers the classes that it finds, so a missing one shifts the labels of the rest.
+    found = getattr(_innermost(dataset), 'cat_ids', None)
+    if found is not None and len(found) != len(classes):
+        raise ValueError(
+            f'the annotation file of {loader} knows {len(found)} of the {len(classes)} classes '
+            f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
+            "those in the file's categories"
+        )
 
 
 def check_class_count(model: nn.Module, classes: Sequence[str], source: str) -> None:

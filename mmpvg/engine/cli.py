@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from ..utils import require_stack
 from .backbone_start import start_backbone
+from .config_model import read_config
 from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_batch_size
 from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
@@ -173,11 +174,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def _load_config(args: argparse.Namespace) -> Config:
     """The config with the settings that training and testing share."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(
-            f'config {args.config} does not exist; see configs/ for what there is'
-        )
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

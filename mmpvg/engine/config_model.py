@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os.path as osp
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -10,6 +12,17 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from .host import fit_to_host
+
+
+def read_config(config: str | Path) -> Config:
+    """Read a config file.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+    """
+    if not osp.isfile(config):
+        raise FileNotFoundError(f'config {config} does not exist; see configs/ for what there is')
+    return Config.fromfile(config)
 
 
 def build_config_model(config: str, options: dict | None = None) -> tuple[Config, nn.Module]:
@@ -21,9 +34,12 @@ def build_config_model(config: str, options: dict | None = None) -> tuple[Config
 
     Returns:
         The config, and the model.
+
+    Raises:
+        FileNotFoundError: If the config does not exist.
     """
     MMLogger.get_instance('mmengine', log_level=logging.ERROR)
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     cfg.merge_from_dict(options or {})
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     fit_to_host(cfg)

@@ -1,6 +1,7 @@
 """Pictures of results."""
 
 from .benchmark_plot import draw_benchmark
+from .comparison_page import write_comparison_page
 from .counterbalance_plot import draw_counterbalance, draw_embedding_maps, draw_last_norms
 from .finding_sheet import draw_findings
 from .log_plot import draw_run_logs
@@ -24,4 +25,5 @@ __all__ = [
     'draw_run_logs',
     'draw_schedules',
     'draw_study',
+    'write_comparison_page',
 ]

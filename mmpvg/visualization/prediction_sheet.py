@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
-from mmengine.runner import load_checkpoint
-from mmengine.structures import BaseDataElement, PixelData
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.structures import BaseDataElement
 from PIL import Image, ImageDraw
-from torch.nn.functional import interpolate
 
-if TYPE_CHECKING:
-    from torch.utils.data import Dataset
+from mmpvg.engine.strict_weights import load_weights
+
+from .sample_painter import SamplePainter, predict
 
 _GAP, _LINE = 8, 28
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
@@ -52,67 +47,34 @@ def draw_prediction_sheet(
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
-    load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
+    load_weights(model, checkpoint)
     model.eval()
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     chosen = np.linspace(0, len(dataset) - 1, min(num_images, len(dataset))).astype(int)
-    cells = [_cell(cfg, model, dataset, int(index), score_thr, scale) for index in chosen]
-    sheet = _arrange(cells, columns, dataset.metainfo)
+    painter = SamplePainter(cfg, dataset.metainfo, score_thr)
+    cells = [_cell(painter, predict(model, dataset, int(index)), scale) for index in chosen]
+    sheet = _arrange(cells, columns, painter.class_colours)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
     return Path(out)
 
 
-def _cell(cfg, model, dataset: Dataset, index: int, score_thr: float, scale: int) -> Image.Image:
-    """Image, ground truth and prediction of one item."""
-    with torch.no_grad():
-        (result,) = model.test_step(pseudo_collate([dataset[index]]))
-    with Image.open(result.img_path) as file:
-        image = file.convert('RGB')
-    large = image.resize((image.width * scale, image.height * scale), Image.BICUBIC)
-    visualizer = VISUALIZERS.build(
-        dict(type=cfg.visualizer.type, name=f'sheet {id(model)} {index}', alpha=0.6)
-    )
-    visualizer.dataset_meta = dataset.metainfo
-    options = dict(with_labels=False)
-    if cfg.default_scope == 'mmdet':
-        options = dict(pred_score_thr=score_thr)
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / 'drawn.png')
-        visualizer.add_datasample(
-            'sheet', np.asarray(large), _enlarge(result.cpu(), scale), out_file=path, **options
-        )
-        with Image.open(path) as file:
-            drawn = file.convert('RGB')
-    cell = Image.new('RGB', (large.width + drawn.width, large.height))
-    cell.paste(large, (0, 0))
-    cell.paste(drawn, (large.width, 0))
+def _cell(painter: SamplePainter, sample: BaseDataElement, scale: int) -> Image.Image:
+    """Image, ground truth and prediction of one sample."""
+    panels = [
+        draw(sample, scale) for draw in (painter.image, painter.ground_truth, painter.prediction)
+    ]
+    cell = Image.new('RGB', (sum(panel.width for panel in panels), panels[0].height))
+    left = 0
+    for panel in panels:
+        cell.paste(panel, (left, 0))
+        left += panel.width
     return cell
 
 
-def _enlarge(sample: BaseDataElement, scale: int) -> BaseDataElement:
-    """The sample for an image ``scale`` times as large."""
-    sample = sample.clone()
-    for name in ('gt_sem_seg', 'pred_sem_seg'):
-        if name in sample:
-            label_map = getattr(sample, name).data[None].float()
-            enlarged = interpolate(label_map, scale_factor=scale, mode='nearest')[0].long()
-            setattr(sample, name, PixelData(data=enlarged))
-    for name in ('gt_instances', 'pred_instances'):
-        if name not in sample:
-            continue
-        instances = getattr(sample, name)
-        boxes = instances.bboxes
-        instances.bboxes = (boxes.tensor if hasattr(boxes, 'tensor') else boxes) * scale
-        masks = instances.masks
-        masks = masks.to_tensor(torch.uint8, 'cpu') if hasattr(masks, 'to_tensor') else masks
-        instances.masks = (
-            masks.repeat_interleave(scale, 1).repeat_interleave(scale, 2).bool().numpy()
-        )
-    return sample
-
-
-def _arrange(cells: list[Image.Image], columns: int, metainfo: dict) -> Image.Image:
+def _arrange(
+    cells: list[Image.Image], columns: int, class_colours: dict[str, tuple]
+) -> Image.Image:
     """Cells in rows, headings above, a legend of the classes below."""
     width = max(cell.width for cell in cells)
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
@@ -128,9 +90,9 @@ def _arrange(cells: list[Image.Image], columns: int, metainfo: dict) -> Image.Im
         for column, cell in enumerate(cells_of_row):
             sheet.paste(cell, (_GAP + column * (width + _GAP), top))
     left = _GAP
-    for name, colour in zip(metainfo['classes'], metainfo['palette']):
+    for name, colour in class_colours.items():
         top = size[1] - _LINE + 4
-        draw.rectangle((left, top, left + 18, top + 18), fill=tuple(colour))
+        draw.rectangle((left, top, left + 18, top + 18), fill=colour)
         draw.text((left + 24, top), name, fill=_INK, font_size=16)
         left += 40 + int(draw.textlength(name, font_size=16))
     return sheet

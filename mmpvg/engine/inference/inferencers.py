@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,13 @@ import torch
 from mmengine.config import Config
 from mmengine.infer import BaseInferencer
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
 from ...utils import require_stack
 from ..class_count_hook import check_class_count
 from ..config_model import complete_model
 from ..run_checkpoints import read_checkpoints_safely
+from ..strict_weights import fit_weights
 from ..tta import innermost_dataset
 from .reading import is_transform
 
@@ -107,7 +106,7 @@ def _checked(upstream: type[BaseInferencer], source: str | None) -> type[BaseInf
             if checkpoint is None:
                 checkpoint = dict(state_dict=model.state_dict())
             else:
-                _load_strictly(model, checkpoint, source)
+                fit_weights(model, checkpoint, source)
             meta = _dataset_meta(checkpoint, cfg)
             check_class_count(model, meta['classes'], source or 'the config')
             weights = checkpoint.get('state_dict', checkpoint)
@@ -116,35 +115,6 @@ def _checked(upstream: type[BaseInferencer], source: str | None) -> type[BaseInf
 
     CheckedInferencer.__name__ = f'Checked{upstream.__name__}'
     return CheckedInferencer
-
-
-def _load_strictly(model: nn.Module, checkpoint: Any, source: str | None) -> None:
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'{source} holds no weights but a {type(checkpoint).__name__}')
-    try:
-        _load_checkpoint_to_model(model, checkpoint, strict=True)
-    except RuntimeError as error:
-        raise ValueError(
-            f'{source} does not fit the model of the config: {_in_few_words(str(error))}. Give the '
-            'config that it was trained with, with the same --cfg-options'
-        ) from error
-
-
-def _in_few_words(misfit: str) -> str:
-    """The message of mmengine, which lists each key, with some of them."""
-    lines = [line.strip() for line in misfit.splitlines()[1:] if line.strip()]
-    told = []
-    for line in lines[:3] + lines[3:][-2:]:
-        what, _, keys = line.partition(' in source state_dict: ')
-        parts = defaultdict(list)
-        for key in filter(None, keys.split(', ')):
-            parts[key.split('.')[0]].append(key)
-        some = [
-            few[0] + (f' (and {len(few) - 1} more of {part})' if len(few) > 1 else '')
-            for part, few in parts.items()
-        ]
-        told.append(f'{what}: {", ".join(some)}' if some else line)
-    return '; '.join(told)
 
 
 def _dataset_meta(checkpoint: dict, cfg: Config) -> dict[str, Any]:
