@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
 
 
 def metrics_by_class(evaluator: Evaluator, scope: str) -> dict[str, dict[str, float]]:
@@ -22,7 +23,7 @@ def metrics_by_class(evaluator: Evaluator, scope: str) -> dict[str, dict[str, fl
     return {name: values for metric in evaluator.metrics for name, values in measure(metric)}
 
 
-def _average_precisions(metric):
+def _average_precisions(metric: BaseMetric) -> Iterator[tuple[str, dict[str, float]]]:
     from mmdet.evaluation import CocoMetric
 
     if not isinstance(metric, CocoMetric):
@@ -42,7 +43,7 @@ def _average_precisions(metric):
             yield name, {each: float(value) for each, value in values.items()}
 
 
-def _ious(metric):
+def _ious(metric: BaseMetric) -> Iterator[tuple[str, dict[str, float]]]:
     from mmseg.evaluation import IoUMetric
 
     if not isinstance(metric, IoUMetric) or not metric.results:

@@ -124,6 +124,7 @@ def _overview(comparison: Comparison, shown: Sequence[ImagePair]) -> str:
     if unscored := len(comparison.images) - len(known):
         words += f'{unscored} more have no score. '
     words += (
+        'The gray bar is around zero. '
         f'Pictured below are the {len(shown)} that differ most in either direction (ticks), so '
         'they do not stand for the whole; images.csv has the scores of all.'
     )

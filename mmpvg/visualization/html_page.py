@@ -38,7 +38,7 @@ h1 { font-size: 1.5rem; line-height: 1.25; }
 h2 { font-size: 1.2rem; margin-top: 2rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 0.3rem; }
 p, figcaption { max-width: 44rem; }
-code { font-size: 0.85rem; overflow-wrap: anywhere; }
+code { font-size: 0.85em; overflow-wrap: anywhere; }
 pre { white-space: pre-wrap; background: #f4f4f4; padding: 0.6rem; }
 .tables { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
 .tables > div { max-width: 100%; overflow-x: auto; }

@@ -62,7 +62,7 @@ def test_numbers_and_page(task, repo, tool, checkpoints, data_options, tmp_path,
         *(config, checkpoints[0], config, checkpoints[1], '--names', *NAMES, '--out', out),
         *('--num-images', 3, '--score-thr', 0.15, '--cfg-options', *options),
     )
-    told = json.loads((out / 'metrics.json').read_text())
+    told = json.loads((out / 'metrics.json').read_text(encoding='utf-8'))
     assert (told['a']['name'], told['b']['name'], told['images']) == (*NAMES, 4)
     for key, checkpoint in zip('ab', checkpoints):
         given = run_test(
@@ -71,19 +71,25 @@ def test_numbers_and_page(task, repo, tool, checkpoints, data_options, tmp_path,
         measured = {name: None if value == -1 else value for name, value in given.items()}
         assert {name: row[key] for name, row in told['metrics'].items()} == measured
         assert any(measured.values())
-    check_classes(task, told['by_class'])
+    check_classes(task, told['by_class'], told['metrics'])
     with (out / 'images.csv').open() as file:
         rows = list(csv.DictReader(file))
     check_images(task, rows, config, checkpoints, options, tmp_path)
-    check_page(repo, (out / 'index.html').read_text(), told, rows)
+    check_page(repo, (out / 'index.html').read_text(encoding='utf-8'), told, rows)
 
 
-def check_classes(task, by_class):
+def check_classes(task, by_class, metrics):
+    """A metric is the mean over the classes that there are."""
     assert list(by_class) == {'mmseg': ['IoU'], 'mmdet': ['box AP', 'mask AP']}[task.owner]
-    for table in by_class.values():
+    names = dict(zip(('IoU', 'box AP', 'mask AP'), ('mIoU', 'coco/bbox_mAP', 'coco/segm_mAP')))
+    for metric, table in by_class.items():
         assert [name for name in table if name != 'background'] == [
             'ball', 'box', 'cone', 'star', 'ring'
         ]  # fmt: skip
+        for key in 'ab':
+            values = [row[key] for row in table.values() if row[key] is not None]
+            mean = sum(values) / len(values)
+            assert mean == pytest.approx(metrics[names[metric]][key], abs=0.011)
 
 
 def check_images(task, rows, config, checkpoints, options, work_dir):

@@ -93,7 +93,7 @@ def write_numbers(comparison: Comparison, out: Path) -> None:
         metrics=numbers(comparison.metrics),
         by_class={name: numbers(pairs) for name, pairs in comparison.by_class.items()},
     )
-    write_whole(out / 'metrics.json', json.dumps(told, indent=1))
+    write_whole(out / 'metrics.json', json.dumps(told, indent=1, ensure_ascii=False))
     table = io.StringIO(newline='')
     rows = csv.writer(table, lineterminator='\n')
     rows.writerow(['image', 'score_a', 'score_b', 'difference'])
