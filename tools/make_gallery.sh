@@ -54,6 +54,13 @@ fi
     look pe_similarity python $tools/pe_similarity.py $(model lape_0) $(model mpvg_0) \
         --names lape mpvg --out "$out/pe_similarity"
 }
+for task in mask_rcnn upernet; do
+    look "predict_$task" python tools/predict.py "$images" "configs/sample/${task}_vit_mpvg_sample.py" \
+        "$(<"work_dirs/quickstart/$task/last_checkpoint")" --out "$out/predict_$task" --score-thr 0.5
+done
+upernet=work_dirs/quickstart/upernet
+look comparison python $tools/compare.py configs/sample/$config $upernet/iter_{200,400}.pth \
+    --out "$out/comparison"
 look curves python $tools/plot_logs.py $study/{default,lape,pvg,mpvg}_0 --smooth 3 \
     --out "$out/curves.png" --keys loss lr mIoU
 
@@ -63,3 +70,7 @@ python tools/misc/shrink_pictures.py "$out/pictures" \
     "$out"/receptive_field/fields{,_mpvg_96x160}.png \
     "$out"/pe_similarity/{mosaics_lape_12x12,mosaics_mpvg_18x24,distortions_mpvg}.png \
     "$out/curves.png"
+python tools/misc/shrink_pictures.py "$out/pictures" --sheet prediction.png --scale 2 --colours 128 \
+    "$out"/predict_mask_rcnn/pictures/0000{04,11,13,19}.jpg \
+    "$out"/predict_upernet/pictures/0000{04,11,13,19}.jpg \
+    "$out"/predict_upernet/masks/0000{04,11,13,19}.png

@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_told(repo, segmenter, tmp_path):
             [config, repo / 'configs/sample/classifier_vit_mpvg_sample.py'], [checkpoint] * 2
         )
     config = segmenter('wide', 'model = dict(decode_head=dict(channels=32))')[0]
-    with pytest.raises(ValueError, match='does not fit its config: .*decode_head'):
+    with pytest.raises(ValueError, match='does not fit the model of the config: .*decode_head'):
         load_candidates([config] * 2, [checkpoint] * 2)
     config = segmenter('few', 'model = dict(decode_head=dict(num_classes=5))')[0]
     with pytest.raises(ValueError, match='num_classes=5, but test_dataloader of'):
