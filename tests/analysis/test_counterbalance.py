@@ -5,19 +5,7 @@ import pytest
 import torch
 
 from mmpvg.analysis import measure_counterbalance, pearson, record_network
-from mmpvg.models import MPVGViT
 from mmpvg.visualization import draw_counterbalance, draw_embedding_maps, draw_last_norms
-
-ARCH = dict(embed_dims=16, num_layers=3, num_heads=2)
-
-
-def make_vit(delivery='mpvg', **kwargs):
-    torch.manual_seed(0)
-    vit = MPVGViT(ARCH, img_size=32, patch_size=8, pe_delivery=delivery, **kwargs).eval()
-    with torch.no_grad():
-        for parameter in vit.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return vit
 
 
 def test_pearson_is_numpys():
@@ -29,7 +17,7 @@ def test_pearson_is_numpys():
 
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
-def test_measurement_against_numpy(delivery):
+def test_measurement_against_numpy(make_vit, delivery):
     vit, images = make_vit(delivery), torch.rand(5, 3, 24, 40)
     measured = measure_counterbalance(vit, [images[:2], images[2:]])
     with torch.no_grad():
@@ -56,7 +44,7 @@ def test_measurement_against_numpy(delivery):
     assert (end.pe_bias_variance is None) == (delivery != 'mpvg')
 
 
-def test_a_pe_that_is_minus_the_tokens_has_correlation_minus_one():
+def test_a_pe_that_is_minus_the_tokens_has_correlation_minus_one(make_vit):
     vit = make_vit('lape')
     image = torch.rand(1, 3, 24, 40)
     with torch.no_grad():
@@ -72,7 +60,7 @@ def test_a_pe_that_is_minus_the_tokens_has_correlation_minus_one():
     assert measured.delivered[0, 0] == pytest.approx(pearson(embedding, opposite).item(), abs=1e-5)
 
 
-def test_a_network_without_pe_and_without_last_norm():
+def test_a_network_without_pe_and_without_last_norm(make_vit):
     vit = make_vit('none', pe_type=None, final_norm=False)
     measured = measure_counterbalance(vit, [torch.rand(2, 3, 32, 32)])
     assert np.isnan(measured.delivered).all() and np.isnan(measured.table).all()
@@ -80,14 +68,14 @@ def test_a_network_without_pe_and_without_last_norm():
     np.testing.assert_allclose(measured.last_norm.cosine, 1)
 
 
-def test_what_cannot_be_averaged_is_refused():
+def test_what_cannot_be_averaged_is_refused(make_vit):
     with pytest.raises(ValueError, match='no image'):
         measure_counterbalance(make_vit(), [])
     with pytest.raises(ValueError, match=r'\(4, 4\) and \(2, 4\)'):
         measure_counterbalance(make_vit(), [torch.rand(1, 3, 32, 32), torch.rand(1, 3, 16, 32)])
 
 
-def test_pictures(tmp_path):
+def test_pictures(make_vit, tmp_path):
     images = [torch.rand(2, 3, 24, 40)]
     results = {d: measure_counterbalance(make_vit(d), images) for d in ('default', 'mpvg')}
     drawn = [

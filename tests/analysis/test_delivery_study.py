@@ -22,22 +22,13 @@ from mmpvg.analysis import (
     neighbour_contrast,
     share_outside,
 )
-from mmpvg.models import MPVGViT
-
-
-def opened(delivery):
-    torch.manual_seed(0)
-    arch = dict(embed_dims=16, num_layers=3, num_heads=2)
-    vit = MPVGViT(arch, img_size=(24, 40), patch_size=8, pe_delivery=delivery).eval()
-    with torch.no_grad():
-        for parameter in vit.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return InspectedModel(delivery, vit, (0, 0, 0), (1, 1, 1), True)
 
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'mpvg'])
-def test_numbers_are_those_of_the_parts(delivery):
-    model, images = opened(delivery), torch.rand(2, 3, 24, 40)
+def test_numbers_are_those_of_the_parts(make_vit, delivery):
+    vit = make_vit(delivery, img_size=(24, 40))
+    model = InspectedModel(delivery, vit, (0, 0, 0), (1, 1, 1), True)
+    images = torch.rand(2, 3, 24, 40)
     numbers = describe_delivery(model, lambda: [images])
     assert list(numbers) == list(DELIVERY_NUMBERS)
     balance = measure_counterbalance(model.vit, [images])

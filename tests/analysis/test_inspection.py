@@ -7,24 +7,11 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from mmpvg.analysis import find_vit, image_files, open_model, record_network
-from mmpvg.models import MPVGViT
-
-ARCH = dict(embed_dims=16, num_layers=3, num_heads=2)
-
-
-def make_vit(**kwargs):
-    torch.manual_seed(0)
-    vit = MPVGViT(**{**dict(arch=ARCH, img_size=32, patch_size=8), **kwargs}).eval()
-    with torch.no_grad():
-        for parameter in vit.parameters():
-            # So that no norm is the identity and no bias is zero.
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return vit
 
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
 @pytest.mark.parametrize('cls_token', [False, True])
-def test_record_is_what_the_equations_say(delivery, cls_token):
+def test_record_is_what_the_equations_say(make_vit, delivery, cls_token):
     vit = make_vit(pe_delivery=delivery, with_cls_token=cls_token, out_indices=(2,))
     images = torch.rand(2, 3, 24, 40)
     with torch.no_grad():
@@ -69,7 +56,7 @@ def test_record_of_an_adapter_holds_its_last_pe():
     torch.testing.assert_close(record.last, record.blocks[-1].output + last_pe)
 
 
-def test_hooks_are_gone_after_a_failure():
+def test_hooks_are_gone_after_a_failure(make_vit):
     vit = make_vit()
     with pytest.raises(ValueError, match='in_channels'):
         record_network(vit, torch.rand(1, 4, 32, 32))

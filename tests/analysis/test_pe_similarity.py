@@ -1,5 +1,7 @@
 """Similarities of the PE against numpy, and resizes whose distortion is known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -11,19 +13,12 @@ from mmpvg.analysis import (
     resize_distortions,
     similarity_mosaic,
 )
-from mmpvg.models import MPVGViT
 from mmpvg.visualization import draw_distortions, draw_mosaics
 
-ARCH = dict(embed_dims=16, num_layers=3, num_heads=2)
 
-
-def make_vit(delivery='mpvg', **kwargs):
-    torch.manual_seed(0)
-    vit = MPVGViT(ARCH, img_size=(24, 40), patch_size=8, pe_delivery=delivery, **kwargs).eval()
-    with torch.no_grad():
-        for parameter in vit.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return vit
+@pytest.fixture
+def make_vit(make_vit):
+    return partial(make_vit, img_size=(24, 40))
 
 
 def test_similarity_is_numpys():
@@ -58,7 +53,7 @@ def test_mosaic_holds_each_pair_in_its_place():
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
 @pytest.mark.parametrize('cls_token', [False, True])
-def test_tables_are_what_the_network_delivers(delivery, cls_token):
+def test_tables_are_what_the_network_delivers(make_vit, delivery, cls_token):
     vit = make_vit(delivery, with_cls_token=cls_token)
     for grid in ((3, 5), (4, 9)):
         delivered = vit.deliver_pe(grid)
@@ -75,7 +70,7 @@ def test_tables_are_what_the_network_delivers(delivery, cls_token):
         delivered_tables(make_vit('none', pe_type=None))
 
 
-def test_the_own_grid_and_its_odd_multiples_are_kept():
+def test_the_own_grid_and_its_odd_multiples_are_kept(make_vit):
     for d in resize_distortions(make_vit(), [(3, 5), (9, 15)], ['bicubic', 'nearest-exact']):
         assert d.error == pytest.approx(0, abs=1e-6), d
         assert d.correlation == pytest.approx(1, abs=1e-6)
@@ -84,7 +79,7 @@ def test_the_own_grid_and_its_odd_multiples_are_kept():
             assert d.norm_ratio == pytest.approx(1)
 
 
-def test_distortions_against_a_calculation_place_by_place():
+def test_distortions_against_a_calculation_place_by_place(make_vit):
     vit = make_vit()
     native = vit.position_embedding.table.detach()[0].double().numpy()
     (measured,) = (
@@ -124,7 +119,7 @@ def test_distortions_against_a_calculation_place_by_place():
     assert measured.kept == pytest.approx(kept.mean(), rel=1e-5)
 
 
-def test_smooth_tables_are_distorted_less():
+def test_smooth_tables_are_distorted_less(make_vit):
     rough, smooth = make_vit(), make_vit(pe_type='sinusoid_2d')
 
     def errors(vit):
@@ -133,7 +128,7 @@ def test_smooth_tables_are_distorted_less():
     assert all(s < r / 2 for s, r in zip(errors(smooth), errors(rough)))
 
 
-def test_pictures(tmp_path):
+def test_pictures(make_vit, tmp_path):
     vit = make_vit()
     mosaics = {name: similarity_mosaic(pe)[0] for name, pe in delivered_tables(vit).items()}
     distortions = [d for d in resize_distortions(vit, [(2, 2), (6, 8)]) if d.source == 'table']

@@ -18,23 +18,11 @@ from mmpvg.analysis import (
     pe_state,
     share_outside,
 )
-from mmpvg.models import MPVGViT
 from mmpvg.visualization import draw_field_curves, draw_fields
-
-ARCH = dict(embed_dims=16, num_layers=3, num_heads=2)
-
-
-def make_vit(**kwargs):
-    torch.manual_seed(0)
-    vit = MPVGViT(**{**dict(arch=ARCH, img_size=32, patch_size=8), **kwargs}).eval()
-    with torch.no_grad():
-        for parameter in vit.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return vit
 
 
 @pytest.mark.parametrize('delivery', ['default', 'mpvg'])
-def test_gradients_are_finite_differences(delivery):
+def test_gradients_are_finite_differences(make_vit, delivery):
     vit = make_vit(pe_delivery=delivery).double()
     image = torch.rand(1, 3, 24, 40, dtype=torch.float64)
     features = centre_features(vit)
@@ -78,7 +66,7 @@ def test_fields_are_summed_over_images_before_they_are_normalised():
         accumulate_fields(lambda x: [x.sum((1, 2, 3)) / 0], [images])
 
 
-def test_a_network_of_windows_sees_its_window_alone():
+def test_a_network_of_windows_sees_its_window_alone(make_vit):
     # 6x10 patches in windows of 4: the centre token (3, 5) lies in rows 0 to 3, columns 4 to 7.
     vit = make_vit(window_size=4, global_blocks=(), pe_delivery='mpvg').double()
     fields = accumulate_fields(centre_features(vit), [torch.rand(2, 3, 48, 80).double()])
@@ -89,7 +77,7 @@ def test_a_network_of_windows_sees_its_window_alone():
         assert field[:32, 32:64].astype(bool).mean() > 0.3
 
 
-def test_blocks_whose_attention_gives_nothing_see_their_own_patch():
+def test_blocks_whose_attention_gives_nothing_see_their_own_patch(make_vit):
     vit = make_vit()
     with torch.no_grad():
         for block in vit.blocks:
@@ -169,7 +157,7 @@ def test_spread_and_share_of_known_fields():
 
 
 @pytest.mark.parametrize('cls_token', [False, True])
-def test_states_of_the_pe(cls_token):
+def test_states_of_the_pe(make_vit, cls_token):
     vit = make_vit(with_cls_token=cls_token)
     before = {name: p.clone() for name, p in vit.state_dict().items()}
     rows = [
@@ -191,7 +179,7 @@ def test_states_of_the_pe(cls_token):
     assert all(torch.equal(p, before[name]) for name, p in vit.state_dict().items())
 
 
-def test_states_that_cannot_be():
+def test_states_that_cannot_be(make_vit):
     with (
         pytest.raises(ValueError, match="unknown state of the PE 'gone'"),
         pe_state(make_vit(), 'gone'),
@@ -202,7 +190,7 @@ def test_states_that_cannot_be():
         pass
 
 
-def test_a_study_of_a_network_with_a_gaussian_bias(tmp_path):
+def test_a_study_of_a_network_with_a_gaussian_bias(make_vit, tmp_path):
     vit = make_vit(gaussian_bias='head')
     with torch.no_grad():
         vit.blocks[1].attn.bias.sigma.copy_(torch.tensor([2.0, -3.0]))
@@ -230,7 +218,7 @@ def test_a_study_of_a_network_with_a_gaussian_bias(tmp_path):
     assert len({path.read_bytes() for path in pictures}) == 3
 
 
-def test_a_network_without_a_pe_is_measured_as_it_is():
+def test_a_network_without_a_pe_is_measured_as_it_is(make_vit):
     model = InspectedModel(
         'mine', make_vit(pe_delivery='none', pe_type=None), (0, 0, 0), (1, 1, 1), True
     )
