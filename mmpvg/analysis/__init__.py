@@ -9,7 +9,7 @@ from .comparison import Comparison, ImagePair, Pair, compare
 from .counterbalance import Counterbalance, LastNorm, measure_counterbalance, pearson
 from .damage_study import DamageResult, run_damage_study
 from .delivery_study import DELIVERY_NUMBERS, describe_delivery, mean_and_spread
-from .field_study import MeasuredField, measure_fields
+from .field_study import MeasuredField, measure_fields, places_of, states_of
 from .floor import MachineRates, measure_rates, moved_bytes
 from .flops import PartCost, count_macs, part_costs
 from .gaussian_fit import GaussianFit, field_spread, fit_gaussian
@@ -122,6 +122,7 @@ __all__ = [
     'pe_state',
     'peak_memory',
     'pearson',
+    'places_of',
     'plan_kills',
     'plan_study',
     'random_shapes',
@@ -139,6 +140,7 @@ __all__ = [
     'share_outside',
     'similarity_mosaic',
     'split_iteration',
+    'states_of',
     'summarize',
     'time_alternately',
 ]

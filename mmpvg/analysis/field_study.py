@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,26 +51,39 @@ def measure_fields(
     images: Callable[[tuple[int, int], str], Iterable[Tensor]],
     sizes: Sequence[tuple[int, int]],
     states: Sequence[str] = PE_STATES,
-) -> list[MeasuredField]:
-    """Measure the receptive fields of the centre token.
+) -> Iterator[MeasuredField]:
+    """Measure the receptive fields of the centre token, one after the other.
 
     Args:
-        model: The model. A network without a PE is measured as it is.
+        model: The model.
         images: (size, state) -> batches of images of that size.
         sizes: (H, W) in pixels.
-        states: What the PE is to be.
+        states: What the PE is to be, see :func:`states_of`.
+
+    Yields:
+        For every size and state the field of every block and that of what leaves the network.
     """
-    if model.vit.position_embedding is None:
-        states = PE_STATES[:1]
-    places = [f'block {index}' for index in range(len(model.vit.blocks))] + ['end']
-    found = []
     for size in sizes:
         for state in states:
             with pe_state(model.vit, state):
                 fields = accumulate_fields(centre_features(model.vit), images(size, state))
-            for place, field in zip(places, fields):
-                fit = fit_gaussian(field) if field.any() else NO_FIT
-                outside = share_outside(field, model.vit.patch_embed.patch_size)
-                spread = field_spread(field)
-                found.append(MeasuredField(tuple(size), state, place, field, fit, outside, spread))
-    return found
+            for place, field in zip(places_of(model), fields):
+                yield MeasuredField(
+                    tuple(size),
+                    state,
+                    place,
+                    field,
+                    fit_gaussian(field) if field.any() else NO_FIT,
+                    share_outside(field, model.vit.patch_embed.patch_size),
+                    field_spread(field),
+                )
+
+
+def states_of(model: InspectedModel, wanted: Sequence[str] = PE_STATES) -> tuple[str, ...]:
+    """The wanted states of the PE that a model can have; a network without a PE is as it is."""
+    return tuple(wanted) if model.vit.position_embedding is not None else PE_STATES[:1]
+
+
+def places_of(model: InspectedModel) -> list[str]:
+    """Where the fields of a model are measured, in their order."""
+    return [*(f'block {index}' for index in range(len(model.vit.blocks))), 'end']

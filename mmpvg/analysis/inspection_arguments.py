@@ -74,7 +74,7 @@ def opened_models(
 
 
 def batches_of(
-    args: argparse.Namespace, model: InspectedModel, size: tuple[int, int], what: str = ''
+    args: argparse.Namespace, model: InspectedModel, size: tuple[int, int], within: str = ''
 ) -> Iterator[Tensor]:
     """The images that the arguments name, in batches, with a progress bar.
 
@@ -82,10 +82,11 @@ def batches_of(
         args: Parsed arguments.
         model: Whose images they are to be.
         size: (H, W) in pixels.
-        what: What is done with them, for the bar.
+        within: What this is a part of, which has a bar of its own.
     """
     files = image_files(args.images, args.num_images)
-    with tqdm(total=len(files), desc=f'{model.name} {what}'.strip(), unit='image') as bar:
+    look = dict(desc=within, position=1, leave=False) if within else dict(desc=model.name)
+    with tqdm(total=len(files), unit='image', **look) as bar:
         for start in range(0, len(files), args.batch_size):
             chosen = files[start : start + args.batch_size]
             yield model.read_images(chosen, tuple(size))

@@ -16,7 +16,9 @@ from mmpvg.analysis import (
     learnt_gaussians,
     measure_fields,
     pe_state,
+    places_of,
     share_outside,
+    states_of,
 )
 from mmpvg.visualization import draw_field_curves, draw_fields
 
@@ -206,7 +208,7 @@ def test_a_study_of_a_network_with_a_gaussian_bias(make_vit, tmp_path):
         asked.append((size, state))
         return [torch.rand(1, 3, *size)]
 
-    fields = measure_fields(model, images, [(32, 32), (24, 40)])
+    fields = list(measure_fields(model, images, [(32, 32), (24, 40)]))
     assert len(asked) == 6 and len(fields) == 2 * 3 * 4
     assert {f.place for f in fields} == {'block 0', 'block 1', 'block 2', 'end'}
     assert all(f.field.shape == f.size and f.field.sum() == pytest.approx(1) for f in fields)
@@ -219,8 +221,16 @@ def test_a_study_of_a_network_with_a_gaussian_bias(make_vit, tmp_path):
 
 
 def test_a_network_without_a_pe_is_measured_as_it_is(make_vit):
-    model = InspectedModel(
+    without = InspectedModel(
         'mine', make_vit(pe_delivery='none', pe_type=None), (0, 0, 0), (1, 1, 1), True
     )
-    fields = measure_fields(model, lambda size, state: [torch.rand(1, 3, *size)], [(32, 32)])
+    assert states_of(without) == ('as it is',)
+    fields = list(
+        measure_fields(
+            without, lambda size, state: [torch.rand(1, 3, *size)], [(32, 32)], states_of(without)
+        )
+    )
+    assert [field.place for field in fields] == places_of(without)
     assert {field.state for field in fields} == {'as it is'}
+    model = InspectedModel('mine', make_vit(), (0, 0, 0), (1, 1, 1), True)
+    assert states_of(model, ['zeroed']) == ('zeroed',)

@@ -14,8 +14,15 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from mmpvg.analysis import PE_STATES, learnt_gaussians, measure_fields
+from mmpvg.analysis import (
+    PE_STATES,
+    learnt_gaussians,
+    measure_fields,
+    places_of,
+    states_of,
+)
 from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     batches_of,
@@ -43,14 +50,17 @@ def main() -> None:
     for model in opened_models(parser, args):
         patch_sizes[model.name] = model.vit.patch_embed.patch_size
         learnt[model.name] = learnt_gaussians(model.vit)
-        fields[model.name] = measure_fields(
+        sizes, states = args.sizes or [model.native_size], states_of(model, args.states)
+        measured = measure_fields(
             model,
             lambda size, state, model=model: batches_of(
                 args, model, size, f'{size[0]}x{size[1]}, PE {state}'
             ),
-            args.sizes or [model.native_size],
-            args.states,
+            sizes,
+            states,
         )
+        number = len(sizes) * len(states) * len(places_of(model))
+        fields[model.name] = list(tqdm(measured, model.name, number, unit='field'))
         for size in dict.fromkeys(field.size for field in fields[model.name]):
             chosen = [field for field in fields[model.name] if field.size == size]
             title = f'{model.name}, {size[0]}x{size[1]}'
