@@ -28,8 +28,10 @@ class GaussianFit:
 def fit_gaussian(field: np.ndarray) -> GaussianFit:
     """Fit a Gaussian with axes along rows and columns to a map, by least squares.
 
-    It starts from the map's moments, and from a narrow Gaussian at its peak for maps of a spike
-    and a wide foot; the better end is given.
+    For given centre and widths the best amplitude is known, and what is left of the squares is
+    ``|F|^2 - (r' F c)^2 / (|r|^2 |c|^2)`` with the Gaussian's factors r along the rows and c along
+    the columns. That is minimised, from the map's moments and, for maps of a spike and a wide foot,
+    from narrow Gaussians at its peak; the best end is given.
 
     Args:
         field: (H, W), not negative.
@@ -37,53 +39,69 @@ def fit_gaussian(field: np.ndarray) -> GaussianFit:
     Raises:
         ValueError: If the map has a value that is not finite, or is zero everywhere.
     """
-    from scipy.optimize import least_squares
+    from scipy.optimize import minimize
 
+    field = np.asarray(field, dtype=np.float64)
     if not np.isfinite(field).all():
         raise ValueError('a map with values that are not finite has no Gaussian')
-    total = field.sum()
-    if total <= 0:
+    if field.sum() <= 0:
         raise ValueError('a map that is zero everywhere has no Gaussian')
     y, x = (np.arange(side, dtype=np.float64) for side in field.shape)
-    peak = field.max()
-    scaled = field / peak
-
-    def factors(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.exp(-(((y - p[1]) / p[3]) ** 2) / 2), np.exp(-(((x - p[2]) / p[4]) ** 2) / 2)
-
-    def residuals(p: np.ndarray) -> np.ndarray:
-        rows, columns = factors(p)
-        return (p[0] * np.outer(rows, columns) - scaled).ravel()
-
-    def jacobian(p: np.ndarray) -> np.ndarray:
-        rows, columns = factors(p)
-        dy, dx = y - p[1], x - p[2]
-        outer = np.outer(rows, columns)
-        return np.stack(
-            [
-                outer.ravel(),
-                (p[0] * outer * (dy / p[3] ** 2)[:, None]).ravel(),
-                (p[0] * outer * (dx / p[4] ** 2)[None]).ravel(),
-                (p[0] * outer * (dy**2 / p[3] ** 3)[:, None]).ravel(),
-                (p[0] * outer * (dx**2 / p[4] ** 3)[None]).ravel(),
-            ],
-            axis=1,
-        )
-
-    cy, cx = field.sum(1) @ y / total, field.sum(0) @ x / total
-    sy, sx = field_spread(field)
-    top, left = np.unravel_index(field.argmax(), field.shape)
-    starts = [(1.0, cy, cx, max(sy, 0.5), max(sx, 0.5))]
-    starts += [(1.0, top, left, max(sy / k, 0.5), max(sx / k, 0.5)) for k in (3, 10)]
+    sy, sx = np.maximum(field_spread(field), 0.5)
+    middle = field.sum(1) @ y / field.sum(), field.sum(0) @ x / field.sum()
+    peak = np.unravel_index(field.argmax(), field.shape)
+    starts = [(*middle, sy, sx)]
+    starts += [(*peak, max(sy / k, 0.5), max(sx / k, 0.5)) for k in (3, 10, 30)]
     # Narrower than a third of a pixel, a Gaussian is one pixel, however wide it is.
-    low = [0, -field.shape[0], -field.shape[1], 0.3, 0.3]
-    high = [np.inf, 2 * field.shape[0], 2 * field.shape[1], *(10 * side for side in field.shape)]
-    ends = [least_squares(residuals, start, jacobian, (low, high)) for start in starts]
-    best = min(ends, key=lambda end: end.cost)
-    spread = ((scaled - scaled.mean()) ** 2).sum()
-    r_squared = 1 - 2 * best.cost / spread if spread else float('nan')
-    amplitude, cy, cx, sy, sx = (float(value) for value in best.x)
-    return GaussianFit(amplitude * float(peak), (cy, cx), (sy, sx), float(r_squared))
+    widths = [(np.log(0.3), np.log(10 * side)) for side in field.shape]
+    squares = np.square(field).sum()
+
+    def share(p: np.ndarray) -> tuple[float, np.ndarray]:
+        """Minus the share of the squares that the Gaussian explains, and its gradient."""
+        rows, row_slopes = _factor(y, p[0], p[2])
+        columns, column_slopes = _factor(x, p[1], p[3])
+        by_row, by_column = field @ columns, rows @ field
+        product, rr, cc = rows @ by_row, rows @ rows, columns @ columns
+        if rr < 1e-200 or cc < 1e-200:
+            # Narrow, and far from the map.
+            return 0.0, np.zeros(4)
+        value = -(product**2) / (rr * cc * squares)
+        slopes = [2 * (d @ by_row) / product - 2 * (d @ rows) / rr for d in row_slopes]
+        slopes += [2 * (d @ by_column) / product - 2 * (d @ columns) / cc for d in column_slopes]
+        return value, value * np.array([slopes[0], slopes[2], slopes[1], slopes[3]])
+
+    ends = []
+    for cy, cx, sy, sx in starts:
+        # Places in units of the first width, so that all parameters are of one size.
+        unit = np.array([sy, sx, 1, 1])
+        bounds = [(-h / u, 2 * h / u) for h, u in zip(field.shape, unit)] + widths
+        end = minimize(
+            lambda p, unit=unit: tuple(v * u for v, u in zip(share(p * unit), (1, unit))),
+            np.array([cy, cx, np.log(sy), np.log(sx)]) / unit,
+            jac=True,
+            method='L-BFGS-B',
+            bounds=bounds,
+            options=dict(ftol=1e-15, gtol=1e-10, maxiter=500),
+        )
+        ends.append((end.fun, end.x * unit))
+    explained, best = min(ends, key=lambda end: end[0])
+    rows, columns = _factor(y, best[0], best[2])[0], _factor(x, best[1], best[3])[0]
+    amplitude = rows @ field @ columns / ((rows @ rows) * (columns @ columns))
+    spread = np.square(field - field.mean()).sum()
+    r_squared = 1 - squares * (1 + explained) / spread if spread else float('nan')
+    centre, sigma = (float(best[0]), float(best[1])), np.exp(best[2:])
+    return GaussianFit(
+        float(amplitude), centre, (float(sigma[0]), float(sigma[1])), float(r_squared)
+    )
+
+
+def _factor(
+    place: np.ndarray, centre: float, log_sigma: float
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """A Gaussian along one axis, and its derivatives by the centre and by the log of its width."""
+    offset = (place - centre) / np.exp(log_sigma)
+    values = np.exp(-(offset**2) / 2)
+    return values, (values * offset / np.exp(log_sigma), values * offset**2)
 
 
 def field_spread(field: np.ndarray) -> tuple[float, float]:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import curve_fit
 from torch.nn import functional as F
 
 from mmpvg.analysis import (
@@ -130,6 +131,31 @@ def test_a_spike_on_a_foot_is_fitted_as_the_spike():
     fit = fit_gaussian(field)
     assert fit.sigma == pytest.approx((1.5, 1.5), rel=1e-3)
     assert fit.r_squared > 0.999
+
+
+@pytest.mark.parametrize('spike', [False, True])
+def test_fit_is_scipys_of_all_parameters(spike):
+    y, x = np.mgrid[:48, :72]
+
+    def gaussian(_, a, cy, cx, sy, sx):
+        exponent = ((y - cy) / sy) ** 2 + ((x - cx) / sx) ** 2
+        return (a * np.exp(-exponent / 2)).ravel()
+
+    true = 0.5, 22, 40, 6, 11
+    field = gaussian(None, *true) * np.random.default_rng(0).exponential(size=48 * 72)
+    field = field.reshape(48, 72)
+    start = true
+    if spike:
+        field[24:30, 30:36] += 20
+        start = 20, 26.5, 32.5, 2, 2
+    fitted, _ = curve_fit(gaussian, None, field.ravel(), start, xtol=1e-12, ftol=1e-12)
+    fit = fit_gaussian(field)
+    assert fit.amplitude == pytest.approx(fitted[0], rel=1e-4)
+    assert fit.centre == pytest.approx(fitted[1:3], abs=1e-3)
+    assert fit.sigma == pytest.approx(np.abs(fitted[3:]), rel=1e-4)
+    left = np.square(gaussian(None, *fitted) - field.ravel()).sum()
+    expected = 1 - left / np.square(field - field.mean()).sum()
+    assert fit.r_squared == pytest.approx(expected, abs=1e-8)
 
 
 def test_r_squared_of_noise_is_low():
