@@ -14,9 +14,12 @@ from mmpvg.analysis.receptive_field import LearntGaussian
 from .colours import SEQUENTIAL, look
 from .figure import pyplot, save_figure
 
+# Fields in a row.
+_COLUMNS = 7
+
 
 def draw_fields(fields: Sequence[MeasuredField], path: str | Path, title: str = '') -> Path:
-    """Draw the fields of one size, a row for each state of the PE, a column for each block.
+    """Draw the fields of one size, block by block, with each state of the PE.
 
     The root is shown, cut above its 99.5th percentile, for fields are spikes on a wide foot. The
     ellipse is the Gaussian at one sigma.
@@ -32,28 +35,23 @@ def draw_fields(fields: Sequence[MeasuredField], path: str | Path, title: str = 
     states = list(dict.fromkeys(field.state for field in fields))
     places = list(dict.fromkeys(field.place for field in fields))
     height, width = fields[0].size
+    columns = min(len(places), _COLUMNS)
+    lines = -(-len(places) // columns)
     figure, axes = pyplot().subplots(
-        len(states),
-        len(places),
-        figsize=(1.6 * len(places) + 0.4, (1.6 * height / width + 0.5) * len(states) + 0.4),
+        len(states) * lines,
+        columns,
+        figsize=(1.6 * columns + 0.4, (1.6 * height / width + 0.6) * len(states) * lines + 0.4),
         layout='constrained',
         squeeze=False,
     )
+    for axis in axes.flat:
+        axis.set_axis_off()
     for measured in fields:
-        axis = axes[states.index(measured.state)][places.index(measured.place)]
-        root = np.sqrt(measured.field)
-        axis.imshow(root, cmap=SEQUENTIAL, vmin=0, vmax=np.percentile(root, 99.5) or None)
-        _ellipse(axis, measured)
-        axis.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-        sy, sx = measured.fit.sigma
-        fit = f'σ {sx:.1f}, {sy:.1f}; R² {measured.fit.r_squared:.2f}'
-        y, x = measured.spread
-        reach = f'{measured.outside:.0%} outside, spread {x:.0f}, {y:.0f}'
-        axis.set_xlabel(f'{fit}\n{reach}', fontsize=7)
-    for axis, place in zip(axes[0], places):
-        axis.set_title(place, fontsize=9)
-    for axis, state in zip(axes[:, 0], states):
-        axis.set_ylabel(f'PE {state}', fontsize=9)
+        state, place = states.index(measured.state), places.index(measured.place)
+        axis = axes[state * lines + place // columns][place % columns]
+        _draw_field(axis, measured)
+        if not place:
+            axis.set_ylabel(f'PE {measured.state}', fontsize=9)
     figure.suptitle(title, fontsize=10)
     return save_figure(figure, path)
 
@@ -105,6 +103,21 @@ def draw_field_curves(
     lines, labels = axes[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc='outside lower center', ncols=min(len(labels), 6), fontsize=8)
     return save_figure(figure, path)
+
+
+def _draw_field(axis: Any, measured: MeasuredField) -> None:
+    """The field, its Gaussian, and their numbers."""
+    root = np.sqrt(measured.field)
+    axis.imshow(root, cmap=SEQUENTIAL, vmin=0, vmax=np.percentile(root, 99.5) or None)
+    _ellipse(axis, measured)
+    height, width = measured.size
+    axis.set_axis_on()
+    axis.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    axis.set_title(measured.place, fontsize=9)
+    (sy, sx), (y, x) = measured.fit.sigma, measured.spread
+    fit = f'σ {sx:.1f}, {sy:.1f}; R² {measured.fit.r_squared:.2f}'
+    reach = f'{measured.outside:.0%} outside, spread {x:.0f}, {y:.0f}'
+    axis.set_xlabel(f'{fit}\n{reach}', fontsize=7)
 
 
 def _draw_biases(
