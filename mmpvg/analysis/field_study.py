@@ -32,7 +32,7 @@ class MeasuredField:
         state: What the PE was, one of :data:`PE_STATES`.
         place: ``block 3``, or ``end`` for what leaves the network.
         field: (H, W), of sum 1.
-        fit: Its Gaussian, in pixels.
+        fit: Its Gaussian, in pixels, of a quarter of a patch at least.
         outside: Share of the field outside the centre token's own patch.
         spread: Root mean square distance along y and x from its centre of mass, in pixels.
     """
@@ -63,6 +63,7 @@ def measure_fields(
     Yields:
         For every size and state the field of every block and that of what leaves the network.
     """
+    patch_size = model.vit.patch_embed.patch_size
     for size in sizes:
         for state in states:
             with pe_state(model.vit, state):
@@ -73,8 +74,9 @@ def measure_fields(
                     state,
                     place,
                     field,
-                    fit_gaussian(field) if field.any() else NO_FIT,
-                    share_outside(field, model.vit.patch_embed.patch_size),
+                    # What is narrower than an even patch, 0.29 of its side, is a row of pixels in it.
+                    fit_gaussian(field, patch_size / 4) if field.any() else NO_FIT,
+                    share_outside(field, patch_size),
                     field_spread(field),
                 )
 

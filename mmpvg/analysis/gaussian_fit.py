@@ -25,7 +25,7 @@ class GaussianFit:
     r_squared: float
 
 
-def fit_gaussian(field: np.ndarray) -> GaussianFit:
+def fit_gaussian(field: np.ndarray, least_sigma: float = 0.3) -> GaussianFit:
     """Fit a Gaussian with axes along rows and columns to a map, by least squares.
 
     For given centre and widths the best amplitude is known, and what is left of the squares is
@@ -35,6 +35,8 @@ def fit_gaussian(field: np.ndarray) -> GaussianFit:
 
     Args:
         field: (H, W), not negative.
+        least_sigma: Width that the Gaussian has at least, in pixels. Narrower than a third of one,
+            it is one pixel, however wide it is.
 
     Raises:
         ValueError: If the map has a value that is not finite, or is zero everywhere.
@@ -47,13 +49,13 @@ def fit_gaussian(field: np.ndarray) -> GaussianFit:
     if field.sum() <= 0:
         raise ValueError('a map that is zero everywhere has no Gaussian')
     y, x = (np.arange(side, dtype=np.float64) for side in field.shape)
-    sy, sx = np.maximum(field_spread(field), 0.5)
+    least_start = 1.5 * least_sigma
+    sy, sx = np.maximum(field_spread(field), least_start)
     middle = field.sum(1) @ y / field.sum(), field.sum(0) @ x / field.sum()
     peak = np.unravel_index(field.argmax(), field.shape)
     starts = [(*middle, sy, sx)]
-    starts += [(*peak, max(sy / k, 0.5), max(sx / k, 0.5)) for k in (3, 10, 30)]
-    # Narrower than a third of a pixel, a Gaussian is one pixel, however wide it is.
-    widths = [(np.log(0.3), np.log(10 * side)) for side in field.shape]
+    starts += [(*peak, max(sy / k, least_start), max(sx / k, least_start)) for k in (3, 10)]
+    widths = [(np.log(least_sigma), np.log(10 * side + least_sigma)) for side in field.shape]
     squares = np.square(field).sum()
 
     def share(p: np.ndarray) -> tuple[float, np.ndarray]:
