@@ -74,7 +74,7 @@ def measure_fields(
                     state,
                     place,
                     field,
-                    # What is narrower than an even patch, 0.29 of its side, is a row of pixels in it.
+                    # An even patch is 0.29 of its side wide; what is narrower is a part of one.
                     fit_gaussian(field, patch_size / 4) if field.any() else NO_FIT,
                     share_outside(field, patch_size),
                     field_spread(field),
