@@ -7,6 +7,7 @@
 # deliveries from three seeds each, and one with a Gaussian attention bias: about half an hour on 2
 # CPU cores. Pictures and numbers go to work_dirs/gallery. Run again, it skips what is trained.
 # SEEDS=1 trains five.
+# The documentation's are those of work_dirs/gallery/pictures, copied to docs/images/gallery.
 set -euo pipefail
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -4,15 +4,17 @@
 
 A detector writes COCO results (DIR/predictions.json, DIR/images.json), a segmenter label maps
 (DIR/masks/); DIR/pictures/ shows them, and DIR/report.json names what failed, and why. The exit
-status is 1 if nothing could be predicted, and 130 after Ctrl-C.
+status is 1 if nothing could be predicted, and 130 after Ctrl-C or SIGTERM.
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
+from mmpvg.engine.config_model import read_config
 from mmpvg.engine.inference import predict_to_folder
 
 
@@ -48,7 +50,9 @@ def main() -> None:
             option = name.replace('_', '-')
             parser.error(f'--{option} must be 1 or more, got {getattr(args, name)}')
 
-    cfg = Config.fromfile(args.config)
+    # What a scheduler sends first is taken as Ctrl-C, so that what there is gets written.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    cfg = read_config(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     report = predict_to_folder(
         args.source,
@@ -63,6 +67,7 @@ def main() -> None:
         pictures=not args.no_pictures,
         every=args.every,
     )
+    signal.signal(signal.SIGTERM, before)
     print(report.summary())
     print('wrote', args.out)
     sys.exit(130 if report.interrupted else int(report.predicted == 0))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from .gaussian_fit import GaussianFit, field_spread, fit_gaussian
 from .inspection import InspectedModel
@@ -82,8 +82,16 @@ def measure_fields(
 
 
 def states_of(model: InspectedModel, wanted: Sequence[str] = PE_STATES) -> tuple[str, ...]:
-    """The wanted states of the PE that a model can have; a network without a PE is as it is."""
-    return tuple(wanted) if model.vit.position_embedding is not None else PE_STATES[:1]
+    """The wanted states of the PE that a model can have.
+
+    A fixed sinusoid was never drawn, so it cannot be re-initialised; a network without a PE is as
+    it is.
+    """
+    position_embedding = model.vit.position_embedding
+    if position_embedding is None:
+        return PE_STATES[:1]
+    fixed = not isinstance(position_embedding.table, nn.Parameter)
+    return tuple(state for state in wanted if not (fixed and state == PE_STATES[2]))
 
 
 def places_of(model: InspectedModel) -> list[str]:

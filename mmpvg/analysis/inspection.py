@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class InspectedModel:
         mean: Subtracted from each channel, in the order of the network's channels.
         std: Divided by, likewise.
         rgb: Whether the network takes RGB; else BGR.
+        reader: Reads an image file as the config's test pipeline does; by default in three
+            channels.
     """
 
     name: str
@@ -33,6 +36,7 @@ class InspectedModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     rgb: bool
+    reader: Callable[[Path], np.ndarray] | None = None
 
     @property
     def native_size(self) -> tuple[int, int]:
@@ -45,30 +49,41 @@ class InspectedModel:
         return next(self.vit.parameters()).device
 
     def read_images(self, files: Sequence[Path], size: tuple[int, int]) -> Tensor:
-        """Read, resize and normalize images as the model's data preprocessor would.
+        """Read, resize and normalise images as the model's data preprocessor would.
 
         Args:
             files: Image files.
             size: (H, W) in pixels, which every image is stretched to.
 
         Returns:
-            (B, 3, H, W), on the model's device.
+            (B, C, H, W), on the model's device.
 
         Raises:
-            ValueError: If a file is no image that can be read.
+            BrokenSampleError: A ``ValueError``, if a file is no image that can be read.
         """
         import mmcv
 
+        reader = self.reader or _three_channels()
         images = []
         for file in files:
-            image = mmcv.imread(str(file), channel_order='rgb' if self.rgb else 'bgr')
-            if image is None:
-                raise ValueError(f'{file} cannot be read as an image; remove or mend it')
+            try:
+                image = reader(Path(file))
+            except ValueError as error:
+                raise type(error)(f'{file} cannot be used: {error}') from error
             image = mmcv.imresize(image, (size[1], size[0]))
+            image = image[..., None] if image.ndim == 2 else image
+            if self.rgb and image.shape[2] == 3:
+                image = image[..., ::-1]
             images.append(torch.from_numpy(image.copy()).permute(2, 0, 1).float())
         batch = torch.stack(images).to(self.device)
         mean, std = (batch.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (batch - mean) / std
+
+
+def _three_channels() -> Callable[[Path], np.ndarray]:
+    from ..engine.inference.reading import ImageReader
+
+    return ImageReader([dict(type='LoadImageFromFile')])
 
 
 def open_model(
@@ -94,13 +109,19 @@ def open_model(
     """
     # Drags in the packages of the config's task.
     from ..engine.config_model import build_config_model
+    from ..engine.inference.reading import ImageReader
     from ..engine.strict_weights import load_weights
+    from ..engine.tta import innermost_dataset
 
     cfg, model = build_config_model(str(config), options)
     if str(checkpoint) != 'none':
         load_weights(model, checkpoint)
-    vit = find_vit(model).eval().to(device)
-    return InspectedModel(name or Path(config).stem, vit, **_normalization(cfg))
+    # Looked at, not trained: the PE is kept, and biases take the kernels of inference.
+    vit = find_vit(model).eval().requires_grad_(False).to(device)
+    reader = None
+    if cfg.get('test_dataloader') is not None:
+        reader = ImageReader(innermost_dataset(cfg.test_dataloader).get('pipeline', []))
+    return InspectedModel(name or Path(config).stem, vit, **_normalization(cfg), reader=reader)
 
 
 def find_vit(model: nn.Module) -> MPVGViT:
@@ -228,7 +249,7 @@ def _watched_blocks(vit: MPVGViT) -> Iterator[list[tuple]]:
 def _normalization(cfg: Config) -> dict[str, Any]:
     given = cfg.model.get('data_preprocessor') or {}
     return dict(
-        mean=tuple(given.get('mean') or (0.0,) * 3),
-        std=tuple(given.get('std') or (1.0,) * 3),
+        mean=tuple(given.get('mean') or (0.0,)),
+        std=tuple(given.get('std') or (1.0,)),
         rgb=bool(given.get('bgr_to_rgb', given.get('to_rgb', False))),
     )

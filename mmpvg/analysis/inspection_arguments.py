@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from mmengine.config import DictAction
 from torch import Tensor
 from tqdm import tqdm
+
+from mmpvg.datasets.checked_loading import BrokenSampleError
 
 from .inspection import InspectedModel, image_files, open_model
 
@@ -26,9 +31,9 @@ def add_inspection_arguments(
     if images:
         parser.add_argument('images', type=Path, help='a folder of images, or one image')
         parser.add_argument(
-            '--num-images', type=int, default=32, help='images at most, 32 if not said'
+            '--num-images', type=positive, default=32, help='at most (%(default)s), spread evenly'
         )
-        parser.add_argument('--batch-size', type=int, default=4, help='images at a time')
+        parser.add_argument('--batch-size', type=positive, default=4, help='images at a time')
     parser.add_argument(
         '--model',
         nargs=2,
@@ -43,6 +48,17 @@ def add_inspection_arguments(
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE, for all')
 
 
+def positive(text: str) -> int:
+    """Read a whole number from 1 on.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 1 on')
+    return int(text)
+
+
 def size_of(text: str) -> tuple[int, int]:
     """Read ``224x320``, or ``224`` for a square.
 
@@ -55,19 +71,36 @@ def size_of(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
-def opened_models(
-    parser: argparse.ArgumentParser, args: argparse.Namespace
-) -> Iterator[InspectedModel]:
+@contextmanager
+def told_by(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Let what a user can mend end the script with its message alone.
+
+    Raises:
+        SystemExit: In place of errors about files, packages and values.
+    """
+    try:
+        yield
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(str(error))
+
+
+def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
     """The models that the arguments name, opened one after the other.
 
     Raises:
-        SystemExit: If names are missing or come twice.
+        FileNotFoundError: If any of the files is missing, before the first is opened.
+        ValueError: If names are missing, come twice or cannot be those of files, likewise.
     """
     names = args.names or [Path(config).stem for config, _ in args.model]
     if len(names) != len(args.model):
-        parser.error(f'{len(args.model)} models need as many --names, got {len(names)}')
+        raise ValueError(f'{len(args.model)} models need as many --names, got {len(names)}')
     if len(set(names)) != len(names):
-        parser.error(f'models need --names of their own, got {", ".join(names)}')
+        raise ValueError(f'models need --names of their own, got {", ".join(names)}')
+    if slashed := [name for name in names if '/' in name]:
+        raise ValueError(f'--names become names of files, which {slashed[0]!r} cannot be')
+    for path in (path for files in args.model for path in files):
+        if path != 'none' and '://' not in path and not Path(path).is_file():
+            raise FileNotFoundError(f'{path} does not exist')
     args.out.mkdir(parents=True, exist_ok=True)
     for name, (config, checkpoint) in zip(names, args.model):
         yield open_model(config, checkpoint, args.cfg_options, name, args.device)
@@ -77,6 +110,8 @@ def batches_of(
     args: argparse.Namespace, model: InspectedModel, size: tuple[int, int], within: str = ''
 ) -> Iterator[Tensor]:
     """The images that the arguments name, in batches, with a progress bar.
+
+    A file that cannot be read is named, and the others go on.
 
     Args:
         args: Parsed arguments.
@@ -89,5 +124,12 @@ def batches_of(
     with tqdm(total=len(files), unit='image', **look) as bar:
         for start in range(0, len(files), args.batch_size):
             chosen = files[start : start + args.batch_size]
-            yield model.read_images(chosen, tuple(size))
+            images = []
+            for file in chosen:
+                try:
+                    images.append(model.read_images([file], tuple(size)))
+                except BrokenSampleError as error:
+                    bar.write(f'left out: {error}', file=sys.stderr)
+            if images:
+                yield torch.cat(images)
             bar.update(len(chosen))

@@ -141,17 +141,20 @@ def resize_distortions(
         ValueError: If the network has no PE.
     """
     native = delivered_tables(vit)
+    before = {source: cosine_similarity(pe.flatten(0, 1)) for source, pe in native.items()}
     return [
-        _distortion(source, kernel, native[source], resized)
+        _distortion(source, kernel, native[source], before[source], resized)
         for grid in grids
         for kernel in kernels
         for source, resized in delivered_tables(vit, grid, kernel).items()
     ]
 
 
-def _distortion(source: str, kernel: str, native: Tensor, resized: Tensor) -> ResizeDistortion:
+def _distortion(
+    source: str, kernel: str, native: Tensor, before: Tensor, resized: Tensor
+) -> ResizeDistortion:
     rows, read = native.flatten(0, 1), _read_at_places_of(native, resized)
-    before, after = cosine_similarity(rows), cosine_similarity(read)
+    after = cosine_similarity(read)
     return ResizeDistortion(
         source=source,
         grid=tuple(resized.shape[:2]),

@@ -107,18 +107,19 @@ def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
         seed: Of the draw.
 
     Raises:
-        ValueError: If the state is unknown, or there is no PE to change.
+        ValueError: If the state is unknown, there is no PE to change, or none that was drawn.
     """
     if state not in PE_STATES:
         raise ValueError(f'unknown state of the PE {state!r}; choose one of {", ".join(PE_STATES)}')
     if state == 'as it is':
         yield
         return
-    if vit.position_embedding is None:
+    position_embedding = vit.position_embedding
+    if position_embedding is None:
         raise ValueError(f'this network has no position embedding that could be {state}')
-    rows = [
-        r for r in (vit.position_embedding.table, vit.position_embedding.cls_row) if r is not None
-    ]
+    if state == PE_STATES[2] and not isinstance(position_embedding.table, nn.Parameter):
+        raise ValueError(f'a fixed sinusoid was never drawn, so it cannot be {state}')
+    rows = [r for r in (position_embedding.table, position_embedding.cls_row) if r is not None]
     kept = [r.detach().clone() for r in rows]
     try:
         with torch.no_grad():

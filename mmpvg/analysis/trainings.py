@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmpvg.utils.whole_file import write_whole
+
 
 @dataclass(frozen=True)
 class Training:
@@ -33,7 +35,7 @@ def run_trainings(
     jobs: int = 1,
     progress: Callable[[int, Training, float], None] = lambda done, training, value: None,
 ) -> dict[Training, float]:
-    """Train what is not trained yet.
+    """Train what is not trained yet; what was interrupted goes on.
 
     Args:
         trainings: What to train.
@@ -48,6 +50,7 @@ def run_trainings(
 
     Raises:
         RuntimeError: If one fails; the message ends with its last lines.
+        ValueError: If a folder holds a training of other settings.
     """
     out_dir = Path(out_dir)
     reached: dict[Training, float] = {}
@@ -68,11 +71,12 @@ def run_trainings(
 
 
 def _train(training: Training, config: str, folder: Path, metric: str, jobs: int) -> float:
-    done = folder / 'reached.json'
+    done, asked = folder / 'reached.json', dict(config=config, options=list(training.options))
+    _check_same(folder / 'asked.json', asked)
     if done.is_file():
         return json.loads(done.read_text())[metric]
     command = [sys.executable, '-c', 'from mmpvg.engine.cli import train; train()', config]
-    command += ['--work-dir', str(folder), '--cfg-options', *training.options]
+    command += ['--work-dir', str(folder), '--resume', '--cfg-options', *training.options]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'} if jobs > 1 else None
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if process.returncode:
@@ -82,3 +86,16 @@ def _train(training: Training, config: str, folder: Path, metric: str, jobs: int
     value = [json.loads(line) for line in lines if f'"{metric}"' in line][-1][metric]
     done.write_text(json.dumps({metric: value}))
     return value
+
+
+def _check_same(path: Path, asked: dict) -> None:
+    """Note what a folder's training is of, and refuse another in it."""
+    if not path.is_file():
+        write_whole(path, json.dumps(asked, indent=1))
+        return
+    before = json.loads(path.read_text())
+    if before != asked:
+        raise ValueError(
+            f'{path.parent} holds a training of {before["config"]} with '
+            f'{" ".join(before["options"])}; remove it, or give another --out'
+        )

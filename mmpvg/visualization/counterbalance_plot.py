@@ -65,7 +65,7 @@ def draw_embedding_maps(result: Counterbalance, path: str | Path) -> Path:
         3, depth, figsize=(1.5 * depth + 1, 6), layout='constrained', squeeze=False
     )
     limit = float(np.percentile(np.abs(result.embeddings), 99))
-    style = dict(cmap=DIVERGING, vmin=-limit, vmax=limit, aspect='auto', interpolation='nearest')
+    style = dict(cmap=DIVERGING, vmin=-limit, vmax=limit, aspect='auto')
     for block, (embedding, pe) in enumerate(zip(result.embeddings, result.pes)):
         rows = embedding, pe, None if pe is None else embedding + pe
         for axis, values in zip(axes[:, block], rows):
@@ -101,10 +101,15 @@ def draw_last_norms(results: Mapping[str, Counterbalance], path: str | Path) -> 
     for row, (name, result) in zip(axes, results.items()):
         end = result.last_norm
         for axis, values in zip(row, (end.before, end.after, end.cosine)):
-            image = axis.imshow(values, cmap=SEQUENTIAL, interpolation='nearest')
+            # Rounding errors of an even map are no pattern.
+            middle, half = (values.max() + values.min()) / 2, (values.max() - values.min()) / 2
+            half = max(half, 1e-3 * abs(middle))
+            limits = dict(vmin=middle - half, vmax=middle + half)
+            image = axis.imshow(values, cmap=SEQUENTIAL, interpolation='nearest', **limits)
             axis.set(xticks=[], yticks=[])
             axis.set_xlabel(f'mean {values.mean():.3g}', fontsize=8)
-            figure.colorbar(image, ax=axis, shrink=0.8)
+            bar = figure.colorbar(image, ax=axis, shrink=0.8)
+            bar.formatter.set_useOffset(False)
         variance = 'no last norm' if end.bias_variance is None else f'{end.bias_variance:.2e}'
         row[0].set_ylabel(f'{name}\nvariance of its bias:\n{variance}', fontsize=8)
     titles = 'norm before the last norm', 'norm after', 'cosine similarity'

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmpvg.analysis.field_study import MeasuredField
-from mmpvg.analysis.receptive_field import LearntGaussian
+from mmpvg.analysis.receptive_field import PE_STATES, LearntGaussian
 
 from .colours import SEQUENTIAL, look
 from .figure import pyplot, save_figure
@@ -62,7 +62,9 @@ def draw_field_curves(
     patch_sizes: Mapping[str, int],
     path: str | Path,
 ) -> Path:
-    """Draw how fields grow with depth, with the PE as it is, a line for each model and size.
+    """Draw how fields grow with depth, a line for each model and size, in one state of the PE.
+
+    That is as it is, or what was measured first.
 
     Args:
         fields: Name of the model -> its fields.
@@ -77,12 +79,15 @@ def draw_field_curves(
     strokes = ('-', '--', ':', '-.')
     styles = {name: look(index) for index, name in enumerate(fields)}
     for name, every in fields.items():
+        measured = {field.state for field in every}
+        state = PE_STATES[0] if PE_STATES[0] in measured else every[0].state
         for index, size in enumerate(dict.fromkeys(field.size for field in every)):
-            chosen = [f for f in every if f.size == size and f.state == every[0].state]
+            chosen = [f for f in every if f.size == size and f.state == state]
             sigma = [np.mean(f.fit.sigma) / patch_sizes[name] for f in chosen]
             spread = [np.mean(f.spread) / patch_sizes[name] for f in chosen]
             r_squared, outside = [f.fit.r_squared for f in chosen], [f.outside for f in chosen]
             label = f'{name} {size[0]}x{size[1]}'
+            label += '' if state == PE_STATES[0] else f', PE {state}'
             style = dict(styles[name], linestyle=strokes[index % len(strokes)])
             for axis, values in zip(axes, (sigma, r_squared, outside, spread)):
                 axis.plot(range(len(values)), values, markersize=4, label=label, **style)

@@ -122,9 +122,35 @@ def test_image_files(tmp_path):
         image_files(tmp_path / 'absent')
 
 
-def test_a_broken_image_is_named(repo, tmp_path):
-    model = open_model(repo / 'configs/sample/classifier_vit_mpvg_sample.py', 'none')
-    broken = tmp_path / 'broken.png'
-    broken.write_bytes(b'not an image')
-    with pytest.raises(ValueError, match=r'broken\.png'):
-        model.read_images([broken], (32, 32))
+@pytest.mark.parametrize('config', ['upernet_vit_mpvg_sample', 'classifier_vit_mpvg_sample'])
+def test_a_broken_image_is_named(config, repo, sample_data, tmp_path):
+    model = open_model(repo / f'configs/sample/{config}.py', 'none')
+    (file,) = image_files(sample_data / 'images/val', 1)
+    for content in (b'', b'not an image', file.read_bytes()[:2000]):
+        broken = tmp_path / 'broken.jpg'
+        broken.write_bytes(content)
+        with pytest.raises(ValueError, match=r'broken\.jpg cannot be used: '):
+            model.read_images([broken], (32, 32))
+
+
+@pytest.mark.parametrize(('channels', 'mode'), [(1, 'L'), (4, 'RGBA')])
+def test_images_of_other_channels(channels, mode, repo, tmp_path):
+    colour_type = {1: 'grayscale', 4: 'unchanged'}[channels]
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = '{repo}/configs/sample/upernet_vit_mpvg_sample.py'\n"
+        f'model = dict(backbone=dict(in_channels={channels}), data_preprocessor=dict('
+        'mean=[10.0], std=[2.0], bgr_to_rgb=False))\n'
+        'test_dataloader = dict(dataset=dict(pipeline=['
+        f"dict(type='LoadImageFromFile', color_type='{colour_type}')]))\n"
+    )
+    model = open_model(config, 'none')
+    values = np.arange(6 * 9 * channels, dtype=np.uint8).reshape(6, 9, channels)
+    Image.fromarray(values.squeeze(), mode).save(tmp_path / 'image.png')
+    read = model.read_images([tmp_path / 'image.png'], (6, 9))
+    stored = torch.from_numpy(values).permute(2, 0, 1).float()
+    # A file is RGBA, what is read is BGRA.
+    expected = stored if channels == 1 else stored[[2, 1, 0, 3]]
+    torch.testing.assert_close(read[0], (expected - 10) / 2)
+    with torch.no_grad():
+        model.vit(model.read_images([tmp_path / 'image.png'], (48, 64)))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -75,18 +76,45 @@ def test_pe_similarity(run_tool, models, tmp_path, capsys):
     assert '| 6x3 | bilinear |' in capsys.readouterr().out
 
 
+def test_names_with_dots_keep_their_files_apart(run_tool, models, tmp_path):
+    names = ['--names', 'v1.5', 'v1.6']
+    run_tool(
+        'analysis_tools/pe_similarity.py', *models[:6], *names, '--out', tmp_path, '--grids', '2x3'
+    )
+    for name in names[1:]:
+        for stem in (f'mosaics_{name}_4x4', f'mosaics_{name}_2x3', f'distortions_{name}'):
+            assert (tmp_path / f'{stem}.png').is_file(), stem
+
+
+def test_a_broken_image_is_left_out(run_tool, models, sample_data, tmp_path, capsys):
+    images = tmp_path / 'images'
+    shutil.copytree(sample_data / 'images/val', images)
+    (images / 'broken.jpg').write_bytes((images / '000000.jpg').read_bytes()[:2000])
+    run_tool(
+        'analysis_tools/counterbalance.py', images, *models[:3], '--out', tmp_path, '--size', '32'
+    )
+    rows = rows_of(tmp_path / 'correlation.csv')
+    assert {(row['images'], row['grid']) for row in rows} == {('4', '4x4')}
+    assert 'broken.jpg cannot be used' in capsys.readouterr().err
+
+
 def test_what_does_not_fit_is_told(run_tool, repo, models, tmp_path, capsys):
     tool = 'analysis_tools/pe_similarity.py'
     refused = {
         '2 models need as many --names, got 1': models[:-1],
         'models need --names of their own, got one, one': [*models[:-1], 'one'],
+        "which 'a/b' cannot be": [*models[:-1], 'a/b'],
         "'4by4' is no size; write 224x320": [*models, '--grids', '4by4'],
         "'0x4' is no size": [*models, '--grids', '0x4'],
+        "'0' is no whole number from 1 on": [*models, '--tiles', '0'],
+        # Of the second, before the first is looked at.
+        'absent.pth does not exist': [*models[:5], 'absent.pth', *models[6:]],
     }
     for message, arguments in refused.items():
         with pytest.raises(SystemExit):
-            run_tool(tool, *arguments, '--out', tmp_path)
+            run_tool(tool, *arguments, '--out', tmp_path / 'nothing')
         assert message in capsys.readouterr().err
+    assert not (tmp_path / 'nothing').exists()
     without = ['model.backbone.pe_type=None', 'model.backbone.pe_delivery=none']
-    with pytest.raises(ValueError, match='no position embedding'):
-        run_tool(tool, *models[:3], '--out', tmp_path, '--cfg-options', *without)
+    run_tool(tool, *models[:3], '--out', tmp_path, '--cfg-options', *without)
+    assert 'has no position embedding: left out' in capsys.readouterr().err

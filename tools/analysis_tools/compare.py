@@ -55,9 +55,9 @@ def main() -> None:
 
     try:
         candidates = load_candidates(configs, checkpoints, names, args.cfg_options)
+        comparison = compare(candidates, args.score_thr)
     except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
-    comparison = compare(candidates, args.score_thr)
     write_numbers(comparison, args.out)
     command = shlex.join(['python', 'tools/analysis_tools/compare.py', *sys.argv[1:]])
     page = write_comparison_page(comparison, args.out / 'index.html', args.num_images, command)

@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
@@ -21,8 +22,11 @@ from mmpvg.analysis.inspection_arguments import (
     batches_of,
     opened_models,
     size_of,
+    told_by,
 )
 from mmpvg.visualization import draw_counterbalance, draw_embedding_maps, draw_last_norms
+
+SIZE_HELP = 'images are stretched to it; the size of the PE table of each model if not said'
 
 
 def main() -> None:
@@ -30,36 +34,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_inspection_arguments(parser, 'work_dirs/counterbalance')
-    parser.add_argument('--size', type=size_of, metavar='HxW', help='of the images, in pixels')
+    parser.add_argument('--size', type=size_of, metavar='HxW', help=SIZE_HELP)
     args = parser.parse_args()
 
-    results = {}
-    for model in opened_models(parser, args):
-        size = args.size or model.native_size
-        results[model.name] = measure_counterbalance(model.vit, batches_of(args, model, size))
+    with told_by(parser):
+        look(args)
 
-    out = args.out
-    print('wrote', draw_counterbalance(results, out / 'correlation.png'))
-    with (out / 'correlation.csv').open('w', newline='') as file:
-        rows = csv.writer(file)
-        rows.writerow(['model', 'block', 'with', 'mean', 'spread over images', 'images'])
-        for name, result in results.items():
-            for kind in ('delivered', 'table'):
-                values = getattr(result, kind)
-                for block, (mean, spread) in enumerate(zip(values.mean(0), values.std(0))):
-                    rows.writerow([name, block, kind, mean, spread, len(values)])
-    print('wrote', draw_last_norms(results, out / 'last_norm.png'))
-    ends = {
-        name: {k: np.asarray(v).tolist() for k, v in asdict(result.last_norm).items()}
-        for name, result in results.items()
-    }
-    (out / 'last_norm.json').write_text(json.dumps(ends))
-    for name, result in results.items():
-        print('wrote', draw_embedding_maps(result, out / f'embeddings_{name}.png'))
+
+def look(args: argparse.Namespace) -> None:
+    results = {}
+    for model in opened_models(args):
+        size = args.size or model.native_size
+        result = measure_counterbalance(model.vit, batches_of(args, model, size))
+        results[model.name] = result
+        # As they come, so that a later failure loses nothing.
+        stem = f'embeddings_{model.name}'
+        print('wrote', draw_embedding_maps(result, args.out / f'{stem}.png'))
         pes = {f'pe_{block}': pe for block, pe in enumerate(result.pes) if pe is not None}
-        np.savez_compressed(
-            out / f'embeddings_{name}.npz', embeddings=result.embeddings.astype('float32'), **pes
-        )
+        embeddings = result.embeddings.astype('float32')
+        np.savez_compressed(args.out / f'{stem}.npz', embeddings=embeddings, **pes)
+        write_numbers(args.out, results)
+    print('wrote', draw_counterbalance(results, args.out / 'correlation.png'))
+    print('wrote', draw_last_norms(results, args.out / 'last_norm.png'))
 
     print('\n| model | correlation, by block | bias variance | cosine at the last norm |')
     print('|---|---|---|---|')
@@ -69,6 +65,23 @@ def main() -> None:
         end = result.last_norm
         variance = '-' if end.bias_variance is None else f'{end.bias_variance:.2e}'
         print(f'| {name} | {curve} | {variance} | {end.cosine.mean():.3f} |')
+
+
+def write_numbers(out: Path, results: dict) -> None:
+    with (out / 'correlation.csv').open('w', newline='') as file:
+        rows = csv.writer(file)
+        rows.writerow(['model', 'grid', 'block', 'with', 'mean', 'spread over images', 'images'])
+        for name, result in results.items():
+            grid = f'{result.grid[0]}x{result.grid[1]}'
+            for kind in ('delivered', 'table'):
+                values = getattr(result, kind)
+                for block, (mean, spread) in enumerate(zip(values.mean(0), values.std(0))):
+                    rows.writerow([name, grid, block, kind, mean, spread, len(values)])
+    ends = {
+        name: {k: np.asarray(v).tolist() for k, v in asdict(result.last_norm).items()}
+        for name, result in results.items()
+    }
+    (out / 'last_norm.json').write_text(json.dumps(ends))
 
 
 if __name__ == '__main__':

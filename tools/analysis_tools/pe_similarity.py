@@ -9,9 +9,12 @@ the native grid and at others, and how much a resize distorts them, kernel by ke
 
 import argparse
 import csv
+import sys
 from dataclasses import astuple, fields
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from mmpvg.analysis import (
     ResizeDistortion,
@@ -22,7 +25,9 @@ from mmpvg.analysis import (
 from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     opened_models,
+    positive,
     size_of,
+    told_by,
 )
 from mmpvg.visualization import draw_distortions, draw_mosaics
 
@@ -38,11 +43,19 @@ def main() -> None:
         '--grids', nargs='+', type=size_of, metavar='hxw', help='in patches; halves and doubles'
     )
     parser.add_argument('--kernels', nargs='+', choices=KERNELS, default=KERNELS[:3])
-    parser.add_argument('--tiles', type=int, default=12, help='maps down and across at most')
+    parser.add_argument('--tiles', type=positive, default=12, help='maps down and across at most')
     args = parser.parse_args()
 
-    for model in opened_models(parser, args):
-        h, w = native = tuple(delivered_tables(model.vit)['table'].shape[:2])
+    with told_by(parser):
+        look(args)
+
+
+def look(args: argparse.Namespace) -> None:
+    for model in opened_models(args):
+        if model.vit.position_embedding is None:
+            print(f'{model.name} has no position embedding: left out', file=sys.stderr)
+            continue
+        h, w = native = model.vit.position_embedding.grid
         grids = args.grids or [
             (max(h // 2, 1), max(w // 2, 1)),
             (3 * h // 2, 2 * w),
@@ -53,26 +66,26 @@ def main() -> None:
                 name: similarity_mosaic(pe, args.tiles)[0]
                 for name, pe in delivered_tables(model.vit, grid).items()
             }
-            stem = args.out / f'mosaics_{model.name}_{grid[0]}x{grid[1]}'
+            stem = f'mosaics_{model.name}_{grid[0]}x{grid[1]}'
             title = f'{model.name}, grid {grid[0]}x{grid[1]} (native {h}x{w})'
-            print('wrote', draw_mosaics(mosaics, stem.with_suffix('.png'), title))
-            np.savez_compressed(stem.with_suffix('.npz'), **mosaics)
-        _write_distortions(args, model, grids)
+            print('wrote', draw_mosaics(mosaics, args.out / f'{stem}.png', title))
+            np.savez_compressed(args.out / f'{stem}.npz', **mosaics)
+        distortions = []
+        for grid in tqdm(grids, f'{model.name}, resized', unit='grid'):
+            distortions += resize_distortions(model.vit, [grid], args.kernels)
+        write_distortions(args.out, model.name, distortions)
 
 
-def _write_distortions(args: argparse.Namespace, model, grids: list) -> None:
-    distortions = resize_distortions(model.vit, grids, args.kernels)
-    stem = args.out / f'distortions_{model.name}'
-    with stem.with_suffix('.csv').open('w', newline='') as file:
+def write_distortions(out: Path, name: str, distortions: list[ResizeDistortion]) -> None:
+    with (out / f'distortions_{name}.csv').open('w', newline='') as file:
         rows = csv.writer(file)
         rows.writerow([field.name for field in fields(ResizeDistortion)])
         rows.writerows(astuple(distortion) for distortion in distortions)
     table = [d for d in distortions if d.source == 'table']
-    print('wrote', draw_distortions(table, stem.with_suffix('.png')))
-    print(f'\nthe table of {model.name}, resized\n')
-    print(
-        '| grid | kernel | error of similarities | cosine of a row | norm |\n|---|---|---|---|---|'
-    )
+    print('wrote', draw_distortions(table, out / f'distortions_{name}.png'))
+    print(f'\nthe table of {name}, resized\n')
+    print('| grid | kernel | error of similarities | cosine of a row | norm |')
+    print('|---|---|---|---|---|')
     for d in table:
         grid = f'{d.grid[0]}x{d.grid[1]}'
         print(f'| {grid} | {d.kernel} | {d.error:.3f} | {d.kept:.3f} | {d.norm_ratio:.2f} |')

@@ -11,6 +11,7 @@ re-initialised.
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from mmpvg.analysis.inspection_arguments import (
     batches_of,
     opened_models,
     size_of,
+    told_by,
 )
 from mmpvg.visualization import draw_field_curves, draw_fields
 
@@ -36,21 +38,32 @@ COLUMNS = (
     'centre_y centre_x amplitude r_squared outside_own_patch spread_y spread_x'
 ).split()
 
+SIZES_HELP = 'images are stretched to each; the size of the PE table if not said'
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_inspection_arguments(parser, 'work_dirs/receptive_field')
-    parser.add_argument('--sizes', nargs='+', type=size_of, metavar='HxW', help='sizes of images')
+    parser.add_argument('--sizes', nargs='+', type=size_of, metavar='HxW', help=SIZES_HELP)
     parser.add_argument('--states', nargs='+', choices=PE_STATES, default=PE_STATES)
     args = parser.parse_args()
 
+    with told_by(parser):
+        look(args)
+
+
+def look(args: argparse.Namespace) -> None:
+    # Needed after minutes of gradients.
+    import scipy.optimize  # noqa: F401
+
     fields, learnt, patch_sizes = {}, {}, {}
-    for model in opened_models(parser, args):
-        patch_sizes[model.name] = model.vit.patch_embed.patch_size
-        learnt[model.name] = learnt_gaussians(model.vit)
+    for model in opened_models(args):
         sizes, states = args.sizes or [model.native_size], states_of(model, args.states)
+        if not states:
+            print(f'{model.name} has a fixed PE: left out', file=sys.stderr)
+            continue
         measured = measure_fields(
             model,
             lambda size, state, model=model: batches_of(
@@ -59,6 +72,8 @@ def main() -> None:
             sizes,
             states,
         )
+        patch_sizes[model.name] = model.vit.patch_embed.patch_size
+        learnt[model.name] = learnt_gaussians(model.vit)
         number = len(sizes) * len(states) * len(places_of(model))
         fields[model.name] = list(tqdm(measured, model.name, number, unit='field'))
         for size in dict.fromkeys(field.size for field in fields[model.name]):
@@ -68,8 +83,8 @@ def main() -> None:
             print('wrote', draw_fields(chosen, args.out / f'fields_{stem}.png', title))
             maps = {f'{f.state}, {f.place}': f.field.astype('float32') for f in chosen}
             np.savez_compressed(args.out / f'fields_{stem}.npz', **maps)
+        _write_fields(args.out / 'fields.csv', fields, patch_sizes)
     curves = draw_field_curves(fields, learnt, patch_sizes, args.out / 'fields.png')
-    _write_fields(args.out / 'fields.csv', fields, patch_sizes)
     print('wrote', curves, 'and', args.out / 'fields.csv')
     if any(learnt.values()):
         _write_gaussians(args.out / 'gaussian_bias.csv', learnt)

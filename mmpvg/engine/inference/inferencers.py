@@ -50,7 +50,8 @@ def build_inferencer(
     """
     scope = config.get('default_scope')
     if scope not in _VISUALIZERS:
-        fix = ': use mmpretrain.apis.ImageClassificationInferencer' if scope == 'mmpretrain' else ''
+        kinds = 'ImageClassificationInferencer for a classifier, ImageRetrievalInferencer'
+        fix = f': use mmpretrain.apis.{kinds} for a retriever' if scope == 'mmpretrain' else ''
         raise ValueError(
             f'prediction serves detectors and segmenters (default_scope mmdet or mmseg), but the '
             f'default_scope of the config is {scope!r}{fix}'
