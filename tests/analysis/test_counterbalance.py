@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmpvg.analysis import measure_counterbalance, pearson, record_network
 from mmpvg.visualization import draw_counterbalance, draw_embedding_maps, draw_last_norms
@@ -84,3 +85,16 @@ def test_pictures(make_vit, tmp_path):
         *(draw_embedding_maps(results[d], tmp_path / f'{d}.png') for d in results),
     ]
     assert len({path.read_bytes() for path in drawn}) == 4
+
+
+def test_the_curve_of_default_is_in_the_right_panel_alone(make_vit, tmp_path):
+    images = [torch.rand(2, 3, 24, 40)]
+    results = {d: measure_counterbalance(make_vit(d), images) for d in ('mpvg', 'default', 'lape')}
+    path = draw_counterbalance(results, tmp_path / 'curve.png')
+    pixels = np.asarray(Image.open(path).convert('RGB')).astype(int)
+    # The second and the third colour: default, and LaPE.
+    for colour, left in (((0xE6, 0x9F, 0x00), False), ((0x56, 0xB4, 0xE9), True)):
+        near = (np.abs(pixels - colour).sum(axis=2) < 30).any(axis=0)
+        half = pixels.shape[1] * 53 // 100
+        assert near[:half].any() == left
+        assert near[half:].any()
