@@ -118,6 +118,9 @@ def open_model(
         load_weights(model, checkpoint)
     # Looked at, not trained: the PE is kept, and biases take the kernels of inference.
     vit = find_vit(model).eval().requires_grad_(False).to(device)
+    for block in vit.blocks:
+        # Gradients are taken several times through one pass, which a compiled kernel may refuse.
+        block.attn.flex = False
     reader = None
     if cfg.get('test_dataloader') is not None:
         reader = ImageReader(innermost_dataset(cfg.test_dataloader).get('pipeline', []))

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from mmpvg.analysis import plan_study, run_study, summarize
+from mmpvg.analysis.inspection_arguments import told_by
 from mmpvg.visualization import draw_study
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/sample/classifier_vit_mpvg-ggem_sample.py'
@@ -47,7 +48,8 @@ def main() -> None:
         print(f'{done}/{len(runs)}  {run.name}: {accuracy:.2f} %  ({left / 60:.0f} min left)')
         sys.stdout.flush()
 
-    accuracies = run_study(runs, str(CONFIG), args.out, options, args.jobs, show)
+    with told_by(parser):
+        accuracies = run_study(runs, str(CONFIG), args.out, options, args.jobs, show)
     results = summarize(accuracies)
 
     print(f'\n| delivery | pooling | accuracy (%), mean ± spread of {args.seeds} seeds |')

@@ -24,6 +24,7 @@ from mmpvg.analysis import (
     open_model,
     run_trainings,
 )
+from mmpvg.analysis.inspection_arguments import positive, told_by
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/sample/upernet_vit_mpvg_sample.py'
 METRIC = 'mIoU'
@@ -35,9 +36,11 @@ def main() -> None:
     )
     parser.add_argument('--out', type=Path, default=Path('work_dirs/delivery_study'))
     parser.add_argument('--deliveries', nargs='+', default=['default', 'lape', 'pvg', 'mpvg'])
-    parser.add_argument('--seeds', type=int, default=3, help='number of seeds')
-    parser.add_argument('--num-images', type=int, default=16, help='test images to look through')
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
+    parser.add_argument('--seeds', type=positive, default=3, help='number of seeds')
+    parser.add_argument(
+        '--num-images', type=positive, default=16, help='test images to look through'
+    )
+    parser.add_argument('--jobs', type=positive, default=1, help='trainings at a time')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='KEY=VALUE')
     args = parser.parse_args()
 
@@ -61,9 +64,10 @@ def main() -> None:
         print(f'{done}/{len(trainings)}  {training.name}: {value:.2f}  ({left / 60:.0f} min left)')
         sys.stdout.flush()
 
-    reached = run_trainings(
-        list(trainings.values()), str(CONFIG), args.out, METRIC, args.jobs, show
-    )
+    with told_by(parser):
+        reached = run_trainings(
+            list(trainings.values()), str(CONFIG), args.out, METRIC, args.jobs, show
+        )
     described = {}
     for key, training in trainings.items():
         print(f'looking into {training.name}', file=sys.stderr)
