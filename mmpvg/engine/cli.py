@@ -6,6 +6,7 @@ import argparse
 import os
 import os.path as osp
 from collections.abc import Sequence
+from itertools import count
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
@@ -20,6 +21,9 @@ from .preemption_hook import Preempted
 from .preflight import check_data_files
 from .run_checkpoints import read_checkpoints_safely, resume_from_latest
 from .tta import use_tta
+
+# Runs of this process.
+_RUNS = count()
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -196,4 +200,8 @@ def _existing_checkpoint(path: str) -> str:
 
 
 def _build_runner(cfg: Config) -> Runner:
+    if (number := next(_RUNS)) and cfg.get('visualizer') is not None:
+        # mmengine keeps visualizers by name, that of the config with the second. Of two runs of one
+        # process in a second, the later would log and draw into the folder of the earlier.
+        cfg.visualizer.setdefault('name', f'run_{number}_of_the_process')
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

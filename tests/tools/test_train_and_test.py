@@ -96,6 +96,20 @@ def test_our_test_gives_the_validation_metrics(task, trained, repo, data_options
     assert len(pictures) == task.num_val_images
 
 
+def test_runs_of_one_second_keep_their_folders(
+    task, trained, repo, data_options, tmp_path, monkeypatch
+):
+    monkeypatch.setattr('mmengine.runner.runner.time.strftime', lambda *_: '20000101_000000')
+    for name in ('first', 'second'):
+        run_test(
+            [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir']
+            + [str(tmp_path / name), '--show-dir', str(tmp_path / name / 'shown'), '--cfg-options']
+            + data_options
+        )
+        shown = [*(tmp_path / name).rglob('*.jpg'), *(tmp_path / name).rglob('*.png')]
+        assert len(shown) == task.num_val_images
+
+
 def test_out_writes_predictions(task, trained, repo, data_options, tmp_path):
     in_one_file = task.owner != 'mmseg'
     out = tmp_path / ('predictions.pkl' if in_one_file else 'predictions')
