@@ -150,7 +150,7 @@ def _detection_score(sample: BaseDataElement, score_thr: float, masks: bool) -> 
     crowd_labels = crowd.get('labels', torch.empty(0, dtype=torch.long))
     true_labels = torch.cat([truth.labels, crowd_labels]).numpy()
     is_crowd = np.arange(len(true_labels)) >= len(truth.labels)
-    regions = _encoded_masks if masks else _corner_boxes
+    regions = _encoded_masks if masks else _coco_boxes
     true_regions = regions(truth) + (regions(crowd) if len(crowd_labels) else [])
     overlaps = _overlaps(regions(found), true_regions, is_crowd)
     return instance_f1(found.labels.numpy(), found.scores.numpy(), true_labels, overlaps, is_crowd)
@@ -184,7 +184,7 @@ def _encoded_masks(instances: InstanceData) -> list[dict]:
     return encode(np.asfortranarray(masks.astype(np.uint8).transpose(1, 2, 0)))
 
 
-def _corner_boxes(instances: InstanceData) -> list[list[float]]:
+def _coco_boxes(instances: InstanceData) -> list[list[float]]:
     """Left, top, width and height."""
     boxes = instances.bboxes
     boxes = boxes.tensor if hasattr(boxes, 'tensor') else boxes

@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def look(args: argparse.Namespace) -> None:
-    # Needed after minutes of gradients.
+    # First used after minutes of gradients: better to miss it now.
     import scipy.optimize  # noqa: F401
 
     fields, learnt, patch_sizes = {}, {}, {}
@@ -84,6 +84,8 @@ def look(args: argparse.Namespace) -> None:
             maps = {f'{f.state}, {f.place}': f.field.astype('float32') for f in chosen}
             np.savez_compressed(args.out / f'fields_{stem}.npz', **maps)
         _write_fields(args.out / 'fields.csv', fields, patch_sizes)
+    if not fields:
+        return
     curves = draw_field_curves(fields, learnt, patch_sizes, args.out / 'fields.png')
     print('wrote', curves, 'and', args.out / 'fields.csv')
     if any(learnt.values()):
