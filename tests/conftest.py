@@ -1,6 +1,6 @@
 """Shared data and paths of the test suite."""
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 import pytest
@@ -51,12 +51,9 @@ def run_tool(repo, monkeypatch):
     """Run a script of tools/ in this process: ``run_tool('analysis_tools/x.py', *arguments)``."""
 
     def run(script, *arguments):
-        path = repo / 'tools' / script
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr('sys.argv', [path.name, *map(str, arguments)])
-        return module.main()
+        path = str(repo / 'tools' / script)
+        monkeypatch.setattr('sys.argv', [path, *map(str, arguments)])
+        runpy.run_path(path, run_name='__main__')
 
     return run
 

@@ -16,6 +16,7 @@ from mmengine.config import DictAction
 
 from mmpvg.engine.config_model import read_config
 from mmpvg.engine.inference import predict_to_folder
+from mmpvg.utils.command_line import positive, told_by
 
 
 def main() -> None:
@@ -26,7 +27,9 @@ def main() -> None:
     parser.add_argument('config', help='config file of a detector or a segmenter')
     parser.add_argument('checkpoint', help="checkpoint file or URL; 'none' for the untrained model")
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')
-    parser.add_argument('--batch-size', type=int, default=1, help='images of one size at a time')
+    parser.add_argument(
+        '--batch-size', type=positive, default=1, help='images of one size at a time'
+    )
     parser.add_argument('--device', help='such as cuda:1 or cpu; the accelerator if not given')
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help='least score of a detection that is drawn'
@@ -42,31 +45,30 @@ def main() -> None:
         help='COCO annotations whose ids predictions.json shall have, to evaluate it',
     )
     parser.add_argument('--no-pictures', action='store_true', help='draw nothing')
-    parser.add_argument('--every', type=int, default=1, help='take every so many-th video frame')
+    parser.add_argument(
+        '--every', type=positive, default=1, help='take every so many-th video frame'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
-    for name in ('batch_size', 'every'):
-        if getattr(args, name) < 1:
-            option = name.replace('_', '-')
-            parser.error(f'--{option} must be 1 or more, got {getattr(args, name)}')
 
     # What a scheduler sends first is taken as Ctrl-C, so that what there is gets written.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    report = predict_to_folder(
-        args.source,
-        cfg,
-        None if args.checkpoint == 'none' else args.checkpoint,
-        args.out,
-        batch_size=args.batch_size,
-        device=args.device,
-        score_thr=args.score_thr,
-        json_score_thr=args.json_score_thr,
-        ann_file=args.ann_file,
-        pictures=not args.no_pictures,
-        every=args.every,
-    )
+    with told_by(parser):
+        cfg = read_config(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+        report = predict_to_folder(
+            args.source,
+            cfg,
+            None if args.checkpoint == 'none' else args.checkpoint,
+            args.out,
+            batch_size=args.batch_size,
+            device=args.device,
+            score_thr=args.score_thr,
+            json_score_thr=args.json_score_thr,
+            ann_file=args.ann_file,
+            pictures=not args.no_pictures,
+            every=args.every,
+        )
     signal.signal(signal.SIGTERM, before)
     print(report.summary())
     print('wrote', args.out)

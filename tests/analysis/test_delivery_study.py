@@ -2,9 +2,6 @@
 
 import csv
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -59,25 +56,20 @@ def test_mean_and_spread():
 
 
 @pytest.mark.slow
-def test_the_script_trains_and_tells(repo, sample_data, tmp_path):
-    command = [sys.executable, str(repo / 'tools/analysis_tools/delivery_study.py')]
-    command += ['--out', str(tmp_path), '--deliveries', 'default', 'mpvg', '--seeds', '1']
-    command += ['--num-images', '2', '--jobs', '2', '--cfg-options', 'train_cfg.max_iters=2']
-    command += ['train_cfg.val_interval=2', 'train_dataloader.batch_size=2']
-    command += [f'{s}_dataloader.dataset.data_root={sample_data}' for s in ('train', 'val', 'test')]
-    run = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, 'PYTHONPATH': str(repo)},
+def test_the_script_trains_and_tells(run_tool, sample_data, tmp_path, capsys):
+    roots = [f'{s}_dataloader.dataset.data_root={sample_data}' for s in ('train', 'val', 'test')]
+    run_tool(
+        'analysis_tools/delivery_study.py',
+        *('--out', tmp_path, '--deliveries', 'default', 'mpvg', '--seeds', 1, '--num-images', 2),
+        *('--jobs', 2, '--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
+        *('train_dataloader.batch_size=2', *roots),
     )
-    assert run.returncode == 0, run.stderr[-2000:]
+    told = capsys.readouterr().out
     with (tmp_path / 'deliveries.csv').open() as file:
         rows = {row['delivery']: row for row in csv.DictReader(file)}
     assert list(rows) == ['default', 'mpvg']
     assert rows['default']['last correlation'] == 'nan'
     assert abs(float(rows['mpvg']['last correlation'])) < 1
     assert 0 <= float(rows['mpvg']['mIoU']) <= 100
-    assert (tmp_path / 'deliveries.md').read_text() in run.stdout
-    assert '| mIoU |' in run.stdout and '| - |' in run.stdout
+    assert (tmp_path / 'deliveries.md').read_text() in told
+    assert '| mIoU |' in told and '| - |' in told

@@ -1,8 +1,5 @@
 """Multiply-adds against a count by hand."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -118,15 +115,11 @@ def test_parts_are_counted_one_by_one():
         ('sample/retriever_vit_mpvg-ggem_sample', ['image_encoder']),
     ],
 )
-def test_the_tool(repo, config, parts):
-    done = subprocess.run(
-        [sys.executable, repo / 'tools/analysis_tools/get_flops.py', repo / f'configs/{config}.py']
-        + ['--shape', '64', '96'],
-        capture_output=True, text=True, env={'PYTHONPATH': str(repo), 'PATH': ''},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert all(part in done.stdout for part in parts), done.stdout
-    rows = [line.split('|')[1:4] for line in done.stdout.splitlines() if line.startswith('| ')][1:]
+def test_the_tool(run_tool, repo, capsys, config, parts):
+    run_tool('analysis_tools/get_flops.py', repo / f'configs/{config}.py', '--shape', 64, 96)
+    table = capsys.readouterr().out
+    assert all(part in table for part in parts), table
+    rows = [line.split('|')[1:4] for line in table.splitlines() if line.startswith('| ')][1:]
     *each, total = [(float(parameters), float(macs)) for _, parameters, macs in rows]
     assert sum(p for p, _ in each) == pytest.approx(total[0], abs=0.02)
     assert sum(m for _, m in each) == pytest.approx(total[1], abs=0.02)

@@ -1,9 +1,6 @@
 """Every kind of damage is found, and nothing in whole data."""
 
 import csv
-import os
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -80,35 +77,27 @@ def damage_labels(tmp_path, done):
     return [type(done[0])('label outside', str(path))]
 
 
-def test_the_tool_prints_a_table_and_draws(repo, sample_data, tmp_path):
+def test_the_tool_prints_a_table_and_draws(run_tool, repo, sample_data, tmp_path, capsys):
     damage_dataset(sample_data, tmp_path / 'data', 'detection', 11)
-    command = [sys.executable, repo / 'tools/misc/check_dataset.py', repo / CONFIGS['detection']]
-    command += ['--out', tmp_path / 'out', '--cfg-options']
-    command += [f'train_dataloader.dataset.data_root={tmp_path / "data"}/']
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, 'PYTHONPATH': str(repo)},
-    )
-    assert done.returncode == 1, done.stderr
-    assert '| image missing | another image is taken | 1 | 1 |' in done.stdout
+
+    def check(data):
+        root = f'train_dataloader.dataset.data_root={data}/'
+        arguments = [repo / CONFIGS['detection'], '--out', tmp_path / 'out', '--cfg-options', root]
+        run_tool('misc/check_dataset.py', *arguments)
+
+    with pytest.raises(SystemExit) as ended:
+        check(tmp_path / 'data')
+    assert ended.value.code == 1
+    found = '| image missing | another image is taken | 1 | 1 |'
+    assert found in capsys.readouterr().out
     with (tmp_path / 'out/findings.csv').open(encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
     assert {'box outside the image', 'not finite'} <= {row['problem'] for row in rows}
     with Image.open(tmp_path / 'out/findings.png') as sheet:
         colors = {color for _, color in sheet.getcolors(1 << 20)}
     assert (220, 30, 30) in colors and sheet.width > 900
-    command[-1] = f'train_dataloader.dataset.data_root={sample_data}/'
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, 'PYTHONPATH': str(repo)},
-    )
-    assert done.returncode == 0 and 'nothing is wrong' in done.stdout
+    check(sample_data)
+    assert 'nothing is wrong' in capsys.readouterr().out
 
 
 def test_the_worst_comes_first(repo, sample_data, tmp_path):

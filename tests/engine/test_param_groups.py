@@ -1,8 +1,5 @@
 """The table of parameter groups: hand-made cases, and the tool on real configs."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -101,13 +98,10 @@ def test_names_are_joined():
         ('sample/retriever_vit_mpvg-ggem_sample', '| 0 | 0.0005 | 1 | 0.05 |', 91),
     ],
 )
-def test_the_tool_prints_the_table(repo, config, first, count):
-    script = repo / 'tools/analysis_tools/print_param_groups.py'
-    done = subprocess.run(
-        [sys.executable, script, repo / f'configs/{config}.py', '--show-all'],
-        capture_output=True, text=True, env={'PYTHONPATH': str(repo), 'PATH': ''},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert first in done.stdout
-    assert f'\n{count} parameters with ' in done.stdout
-    assert sum(line.startswith('depth ') for line in done.stdout.splitlines()) == count
+def test_the_tool_prints_the_table(run_tool, repo, capsys, config, first, count):
+    tool = 'analysis_tools/print_param_groups.py'
+    run_tool(tool, repo / f'configs/{config}.py', '--show-all')
+    table = capsys.readouterr().out
+    assert first in table
+    assert f'\n{count} parameters with ' in table
+    assert sum(line.startswith('depth ') for line in table.splitlines()) == count

@@ -1,8 +1,5 @@
 """The converter keeps the whole network and tells which backbone that is."""
 
-import subprocess
-import sys
-
 import pytest
 import timm
 import torch
@@ -10,13 +7,7 @@ from mmengine.registry import MODELS
 
 from mmpvg.checkpoints import PretrainedViT
 
-
-def convert(repo, *arguments):
-    return subprocess.run(
-        [sys.executable, repo / 'tools/model_converters/convert_vit.py', *map(str, arguments)],
-        capture_output=True, text=True, cwd=repo,
-        env={'PYTHONPATH': str(repo), 'PATH': ''},
-    )  # fmt: skip
+TOOL = 'model_converters/convert_vit.py'
 
 
 @pytest.mark.parametrize(
@@ -26,7 +17,9 @@ def convert(repo, *arguments):
         ('deit_tiny_distilled_patch16_224', (224, 224), '.safetensors'),
     ],
 )
-def test_the_printed_backbone_computes_what_the_source_does(repo, tmp_path, name, size, suffix):
+def test_the_printed_backbone_computes_what_the_source_does(
+    run_tool, capsys, tmp_path, name, size, suffix
+):
     torch.manual_seed(0)
     model = timm.create_model(name, img_size=size).eval()
     for parameter in model.parameters():
@@ -34,10 +27,10 @@ def test_the_printed_backbone_computes_what_the_source_does(repo, tmp_path, name
     source, out = tmp_path / 'source.pth', tmp_path / f'out{suffix}'
     torch.save(model.state_dict(), source)
     grid = (size[0] // 16, size[1] // 16)
-    done = convert(repo, source, out, '--grid', *grid)
-    assert done.returncode == 0, done.stderr
-    assert 'loaded' in done.stdout and f'wrote {out}' in done.stdout
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith('backbone = ')]
+    run_tool(TOOL, source, out, '--grid', *grid)
+    told = capsys.readouterr().out
+    assert 'loaded' in told and f'wrote {out}' in told
+    (line,) = [line for line in told.splitlines() if line.startswith('backbone = ')]
     arguments = eval(line.split('=', 1)[1], {'dict': dict})
     assert arguments['arch'] == 'deit-tiny'
     vit = MODELS.build(arguments).eval()
@@ -53,10 +46,10 @@ def test_the_printed_backbone_computes_what_the_source_does(repo, tmp_path, name
     assert torch.allclose(ours, expected, atol=2e-4, rtol=1e-4)
 
 
-def test_looking_without_writing_and_errors(repo, tmp_path):
+def test_looking_without_writing_and_errors(run_tool, capsys, tmp_path):
     file = tmp_path / 'x.pth'
     torch.save({'layer1.0.conv1.weight': torch.ones(1)}, file)
-    done = convert(repo, file)
-    assert done.returncode == 1 and 'a ResNet' in done.stderr
-    done = convert(repo, file, tmp_path / 'out.onnx')
-    assert done.returncode == 2 and 'out.onnx' in done.stderr
+    for arguments, told in (((), 'a ResNet'), ((tmp_path / 'out.onnx',), 'out.onnx')):
+        with pytest.raises(SystemExit) as ended:
+            run_tool(TOOL, file, *arguments)
+        assert ended.value.code == 2 and told in capsys.readouterr().err

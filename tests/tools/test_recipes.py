@@ -102,8 +102,8 @@ def reduced(recipe, data):
         options.append(f'model.{head}.num_classes={6 if recipe.segments else 5}')
         if 'bbox_head' in head:
             options.append(f'model.{head}.fc_out_channels=64')
-    if recipe.config.startswith('cascade'):
-        options += [f'model.{head}.conv_out_channels=32' for head in recipe.heads]
+        if not recipe.segments:
+            options.append(f'model.{head}.conv_out_channels=32')
     if recipe.config.startswith('upernet'):
         options.append('model.decode_head.channels=64')
     for loader in LOADERS:
@@ -145,6 +145,7 @@ def reduced(recipe, data):
         options += [f'model.train_cfg.rcnn{stage}.sampler.num=16' for stage in stages]
         for part in ('train_cfg.rpn_proposal', 'test_cfg.rpn'):
             options += [f'model.{part}.nms_pre=100', f'model.{part}.max_per_img=20']
+        options.append('model.test_cfg.rcnn.max_per_img=10')
         annotations = f'{data}/annotations/instances_val.json'
         options += [f'{split}_evaluator.ann_file={annotations}' for split in ('val', 'test')]
         for loader in ('val', 'test'):

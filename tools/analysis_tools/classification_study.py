@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from mmpvg.analysis import plan_study, run_study, summarize
-from mmpvg.analysis.inspection_arguments import told_by
+from mmpvg.utils.command_line import told_by
 from mmpvg.visualization import draw_study
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/sample/classifier_vit_mpvg-ggem_sample.py'

@@ -19,6 +19,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mmpvg.analysis import Comparison, compare, load_candidates
+from mmpvg.utils.command_line import told_by
 from mmpvg.utils.whole_file import write_whole
 from mmpvg.visualization import write_comparison_page
 
@@ -53,11 +54,9 @@ def main() -> None:
     if names[0] == names[1]:
         parser.error(f'--names must differ, got {names[0]!r} twice')
 
-    try:
+    with told_by(parser):
         candidates = load_candidates(configs, checkpoints, names, args.cfg_options)
         comparison = compare(candidates, args.score_thr)
-    except (FileNotFoundError, ImportError, ValueError) as error:
-        parser.error(str(error))
     write_numbers(comparison, args.out)
     command = shlex.join(['python', 'tools/analysis_tools/compare.py', *sys.argv[1:]])
     page = write_comparison_page(comparison, args.out / 'index.html', args.num_images, command)

@@ -24,7 +24,7 @@ from mmpvg.analysis import (
     open_model,
     run_trainings,
 )
-from mmpvg.analysis.inspection_arguments import positive, told_by
+from mmpvg.utils.command_line import positive, told_by
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/sample/upernet_vit_mpvg_sample.py'
 METRIC = 'mIoU'

@@ -25,10 +25,8 @@ from mmpvg.analysis import (
 from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     opened_models,
-    positive,
-    size_of,
-    told_by,
 )
+from mmpvg.utils.command_line import positive, size_of, told_by
 from mmpvg.visualization import draw_distortions, draw_mosaics
 
 KERNELS = ('bicubic', 'bilinear', 'nearest-exact', 'nearest', 'area')

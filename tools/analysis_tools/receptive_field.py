@@ -28,9 +28,8 @@ from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     batches_of,
     opened_models,
-    size_of,
-    told_by,
 )
+from mmpvg.utils.command_line import size_of, told_by
 from mmpvg.visualization import draw_field_curves, draw_fields
 
 COLUMNS = (

@@ -13,6 +13,7 @@ import torch
 
 from mmpvg.checkpoints import backbone_arguments, fit, read_weights, recognise
 from mmpvg.models import MPVGViT
+from mmpvg.utils.command_line import told_by
 
 
 def main() -> None:
@@ -30,9 +31,10 @@ def main() -> None:
         parser.error(f'OUT must end with .pth or .safetensors, got {args.out}')
     grid = None if args.grid is None else tuple(args.grid)
 
-    source = recognise(read_weights(args.source, args.key), args.source, args.prefix)
-    arguments = backbone_arguments(source, grid, args.num_heads)
-    state, report = fit(source, MPVGViT(**arguments), grid)
+    with told_by(parser):
+        source = recognise(read_weights(args.source, args.key), args.source, args.prefix)
+        arguments = backbone_arguments(source, grid, args.num_heads)
+        state, report = fit(source, MPVGViT(**arguments), grid)
     print(report)
     listed = ', '.join(f'{name}={value!r}' for name, value in arguments.items())
     print(f"backbone = dict(type='mmpvg.MPVGViT', {listed})")
