@@ -8,9 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from .counterbalance import measure_counterbalance
-from .field_study import measure_fields
+from .gaussian_fit import field_spread
 from .inspection import InspectedModel
 from .pe_similarity import delivered_tables, neighbour_contrast, resize_distortions
+from .receptive_field import accumulate_fields, centre_features, pe_state, share_outside
 
 #: What :func:`describe_delivery` tells: key -> heading of a table.
 DELIVERY_NUMBERS = {
@@ -44,14 +45,15 @@ def describe_delivery(
     delivered = correlations[np.isfinite(correlations)]
     end = balance.last_norm
 
-    last_block = f'block {len(model.vit.blocks) - 1}'
-    fields = measure_fields(
-        model, lambda size, state: images(), [model.native_size], ('as it is', 'zeroed')
-    )
-    as_it_is, zeroed = (field for field in fields if field.place == last_block)
+    fields = {}
+    for state in ('as it is', 'zeroed'):
+        with pe_state(model.vit, state):
+            # The last but one is the last block's, the last that behind the last norm.
+            fields[state] = accumulate_fields(centre_features(model.vit), images())[-2]
     patch_size = model.vit.patch_embed.patch_size
 
     tables = delivered_tables(model.vit)
+    last_block = f'block {len(model.vit.blocks) - 1}'
     h, w = model.vit.position_embedding.grid
     resized = resize_distortions(model.vit, [(3 * h // 2, 2 * w)], ['bicubic'])
     return {
@@ -59,9 +61,9 @@ def describe_delivery(
         'last correlation': float(delivered[-1]) if len(delivered) else np.nan,
         'last cosine': float(end.cosine.mean()),
         'bias variance': np.nan if end.bias_variance is None else end.bias_variance,
-        'outside': as_it_is.outside,
-        'spread': float(np.mean(as_it_is.spread)) / patch_size,
-        'outside, zeroed': zeroed.outside,
+        'outside': share_outside(fields['as it is'], patch_size),
+        'spread': float(np.mean(field_spread(fields['as it is']))) / patch_size,
+        'outside, zeroed': share_outside(fields['zeroed'], patch_size),
         'contrast': neighbour_contrast(tables['table']),
         'last contrast': neighbour_contrast(tables[last_block]) if last_block in tables else np.nan,
         'resize error': next(d.error for d in resized if d.source == 'table'),

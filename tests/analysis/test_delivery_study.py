@@ -14,9 +14,11 @@ from mmpvg.analysis import (
     centre_features,
     delivered_tables,
     describe_delivery,
+    field_spread,
     mean_and_spread,
     measure_counterbalance,
     neighbour_contrast,
+    resize_distortions,
     share_outside,
 )
 
@@ -40,6 +42,12 @@ def test_numbers_are_those_of_the_parts(make_vit, delivery):
         assert numbers['last contrast'] == neighbour_contrast(last)
     field = accumulate_fields(centre_features(model.vit), [images])[2]
     assert numbers['outside'] == pytest.approx(share_outside(field, 8))
+    assert numbers['spread'] == pytest.approx(np.mean(field_spread(field)) / 8)
+    assert numbers['last cosine'] == pytest.approx(balance.last_norm.cosine.mean())
+    assert numbers['bias variance'] == pytest.approx(vit.norm.bias.var(unbiased=False).item())
+    assert numbers['contrast'] == neighbour_contrast(delivered_tables(vit)['table'])
+    resized = resize_distortions(vit, [(4, 10)], ['bicubic'])
+    assert numbers['resize error'] == next(d.error for d in resized if d.source == 'table')
     with torch.no_grad():
         model.vit.position_embedding.table.zero_()
     field = accumulate_fields(centre_features(model.vit), [images])[2]
