@@ -96,7 +96,7 @@ def run_study(
         Run -> accuracy after the last epoch, in percent.
 
     Raises:
-        RuntimeError: If a run fails; the message ends with its last lines.
+        ChildProcessError: If a run fails; the message ends with its last lines.
     """
     trainings = {run: Training(run.name, (*run.options, *options)) for run in runs}
     by_name = {run.name: run for run in runs}

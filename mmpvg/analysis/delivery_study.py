@@ -71,10 +71,10 @@ def describe_delivery(
 
 
 def mean_and_spread(described: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and sample standard deviation over the seeds of a delivery; 0 for a single seed."""
+    """Mean and sample standard deviation over the seeds of a delivery; NaN for a single seed."""
     numbers = {}
     for key in described[0]:
         values = np.array([one[key] for one in described])
-        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        spread = float(values.std(ddof=1)) if len(values) > 1 else np.nan
         numbers[key] = float(values.mean()), spread
     return numbers

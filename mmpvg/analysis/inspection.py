@@ -27,8 +27,8 @@ class InspectedModel:
         mean: Subtracted from each channel, in the order of the network's channels.
         std: Divided by, likewise.
         rgb: Whether the network takes RGB; else BGR.
-        reader: Reads an image file as the config's test pipeline does; by default in three
-            channels.
+        reader: Reads an image file as the config's test pipeline does; by default, and where that
+            reads no files, in three channels.
     """
 
     name: str
@@ -63,7 +63,9 @@ class InspectedModel:
         """
         import mmcv
 
-        reader = self.reader or _three_channels()
+        from ..engine.inference.reading import ImageReader
+
+        reader = self.reader or ImageReader()
         images = []
         for file in files:
             try:
@@ -78,12 +80,6 @@ class InspectedModel:
         batch = torch.stack(images).to(self.device)
         mean, std = (batch.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (batch - mean) / std
-
-
-def _three_channels() -> Callable[[Path], np.ndarray]:
-    from ..engine.inference.reading import ImageReader
-
-    return ImageReader([dict(type='LoadImageFromFile')])
 
 
 def open_model(
@@ -104,15 +100,16 @@ def open_model(
 
     Raises:
         FileNotFoundError: If the config or the checkpoint does not exist.
-        ValueError: If the checkpoint does not fit the config, or the model has no ViT of this
-            project.
+        ValueError: If the checkpoint does not fit the config, the model has no ViT of this project,
+            or there is no such device.
     """
     # Drags in the packages of the config's task.
     from ..engine.config_model import build_config_model
-    from ..engine.inference.reading import ImageReader
+    from ..engine.host import check_device
+    from ..engine.inference.reading import reader_of
     from ..engine.strict_weights import load_weights
-    from ..engine.tta import innermost_dataset
 
+    check_device(device)
     cfg, model = build_config_model(str(config), options)
     if str(checkpoint) != 'none':
         load_weights(model, checkpoint)
@@ -121,10 +118,11 @@ def open_model(
     for block in vit.blocks:
         # Gradients are taken several times through one pass, which a compiled kernel may refuse.
         block.attn.flex = False
-    reader = None
-    if cfg.get('test_dataloader') is not None:
-        reader = ImageReader(innermost_dataset(cfg.test_dataloader).get('pipeline', []))
-    return InspectedModel(name or Path(config).stem, vit, **_normalization(cfg), reader=reader)
+    reader, normalization = reader_of(cfg), _normalization(cfg)
+    if reader is None and cfg.get('test_dataloader') is not None:
+        # Data sets without files, CIFAR's, give RGB, which the data preprocessor need not turn.
+        normalization['rgb'] = True
+    return InspectedModel(name or Path(config).stem, vit, **normalization, reader=reader)
 
 
 def find_vit(model: nn.Module) -> MPVGViT:
@@ -148,12 +146,15 @@ def native_grid(vit: MPVGViT) -> Grid:
     return (14, 14) if vit.position_embedding is None else vit.position_embedding.grid
 
 
-def image_files(path: str | Path, limit: int | None = None) -> list[Path]:
+def image_files(
+    path: str | Path, limit: int | None = None, left_out: Path | None = None
+) -> list[Path]:
     """The images of a folder and the folders in it, in order of their names, or one image.
 
     Args:
         path: A folder or a file.
         limit: As many of them, spread evenly.
+        left_out: A folder that is passed over: that of the results, should it lie inside.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -165,7 +166,7 @@ def image_files(path: str | Path, limit: int | None = None) -> list[Path]:
     source = check_source(path)
     if is_video(source):
         raise ValueError(f'{path} is a video; give an image or a folder of images')
-    files = [item.path for item in find_images(source).items]
+    files = [item.path for item in find_images(source, left_out).items]
     if limit is None or limit >= len(files):
         return files
     return [files[index * len(files) // limit] for index in range(limit)]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
 from mmpvg.utils.command_line import positive
+from mmpvg.utils.folder import make_folder
 
 from .inspection import InspectedModel, image_files, open_model
 
@@ -53,7 +54,8 @@ def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
 
     Raises:
         FileNotFoundError: If any of the files is missing, before the first is opened.
-        ValueError: If names are missing, come twice or cannot be those of files, likewise.
+        ValueError: If names are missing, come twice or cannot be those of files, or ``--out`` is
+            the folder of the images or a file, likewise.
     """
     names = args.names or [Path(config).stem for config, _ in args.model]
     if len(names) != len(args.model):
@@ -65,7 +67,9 @@ def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
     for path in (path for files in args.model for path in files):
         if path != 'none' and '://' not in path and not Path(path).is_file():
             raise FileNotFoundError(f'{path} does not exist')
-    args.out.mkdir(parents=True, exist_ok=True)
+    if 'images' in args and args.images.resolve() == args.out.resolve():
+        raise ValueError(f'{args.out} is the folder of the images; give another --out')
+    make_folder(args.out)
     for name, (config, checkpoint) in zip(names, args.model):
         yield open_model(config, checkpoint, args.cfg_options, name, args.device)
 
@@ -83,7 +87,7 @@ def batches_of(
         size: (H, W) in pixels.
         within: What this is a part of, which has a bar of its own.
     """
-    files = image_files(args.images, args.num_images)
+    files = image_files(args.images, args.num_images, left_out=args.out)
     look = dict(desc=within, position=1, leave=False) if within else dict(desc=model.name)
     with tqdm(total=len(files), unit='image', **look) as bar:
         for start in range(0, len(files), args.batch_size):

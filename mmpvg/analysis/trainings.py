@@ -49,7 +49,7 @@ def run_trainings(
         Training -> metric.
 
     Raises:
-        RuntimeError: If one fails; the message ends with its last lines.
+        ChildProcessError: If one fails; the message ends with its last lines.
         ValueError: If a folder holds a training of other settings.
     """
     out_dir = Path(out_dir)
@@ -81,11 +81,16 @@ def _train(training: Training, config: str, folder: Path, metric: str, jobs: int
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if process.returncode:
         last = '\n'.join(process.stderr.splitlines()[-5:])
-        raise RuntimeError(f'{training.name} failed:\n{last}')
-    lines = max(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()
-    value = [json.loads(line) for line in lines if f'"{metric}"' in line][-1][metric]
+        raise ChildProcessError(f'{training.name} failed:\n{last}')
+    value = last_logged(folder, metric)
     done.write_text(json.dumps({metric: value}))
     return value
+
+
+def last_logged(folder: Path, metric: str) -> float:
+    """What a training logged last of a metric: in its last run, for it may have been resumed."""
+    lines = max(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    return [json.loads(line) for line in lines if f'"{metric}"' in line][-1][metric]
 
 
 def _check_same(path: Path, asked: dict) -> None:

@@ -8,12 +8,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
 _SYNC_BN = ('SyncBN', 'MMSyncBN')
+
+
+def check_device(device: str) -> None:
+    """Make sure that there is such a device.
+
+    Raises:
+        ValueError: If nothing can be put on it.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f'device {device!r} cannot be used: {str(error).splitlines()[0]}'
+        ) from error
 
 
 def fit_to_host(cfg: Config) -> None:

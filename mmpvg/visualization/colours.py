@@ -4,8 +4,10 @@
 COLOURS = ('#000000', '#E69F00', '#56B4E9', '#009E73', '#D55E00', '#0072B2', '#CC79A7')
 MARKS = 'osD^vPX*<>'
 
-# Colour maps of matplotlib: of amounts, and of values around zero. Both are even in grey.
-SEQUENTIAL, DIVERGING = 'cividis', 'PuOr'
+# A colour map of matplotlib whose brightness rises evenly, so that it prints in grey too. Around
+# zero it serves as well: blue below, grey there, yellow above. Maps that are pale at zero, such as
+# PuOr, give both signs the same grey.
+COLOUR_MAP = 'cividis'
 
 
 def look(index: int) -> dict:

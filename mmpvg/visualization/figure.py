@@ -11,6 +11,8 @@ def pyplot() -> Any:
     import matplotlib
 
     matplotlib.use('Agg')
+    # Names of models and files stand in labels; a dollar in them is no formula.
+    matplotlib.rcParams['text.parse_math'] = False
     import matplotlib.pyplot as plt
 
     return plt

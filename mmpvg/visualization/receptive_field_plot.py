@@ -11,7 +11,7 @@ import numpy as np
 from mmpvg.analysis.field_study import MeasuredField
 from mmpvg.analysis.receptive_field import PE_STATES, LearntGaussian
 
-from .colours import SEQUENTIAL, look
+from .colours import COLOUR_MAP, look
 from .figure import pyplot, save_figure
 
 # Fields in a row.
@@ -113,7 +113,7 @@ def draw_field_curves(
 def _draw_field(axis: Any, measured: MeasuredField) -> None:
     """The field, its Gaussian, and their numbers."""
     root = np.sqrt(measured.field)
-    axis.imshow(root, cmap=SEQUENTIAL, vmin=0, vmax=np.percentile(root, 99.5) or None)
+    axis.imshow(root, cmap=COLOUR_MAP, vmin=0, vmax=np.percentile(root, 99.5) or None)
     _ellipse(axis, measured)
     height, width = measured.size
     axis.set_axis_on()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,10 @@ from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 from torch import nn
 from torch.nn.functional import interpolate
+
+from mmpvg.engine.inference.inferencers import visualizer_type
+from mmpvg.engine.inference.reading import ImageReader, as_rgb, reader_of
+from mmpvg.utils.fixed_seed import fixed_numpy_seed
 
 from .colours import COLOURS
 
@@ -47,19 +50,21 @@ class SamplePainter:
 
     def __init__(self, cfg: Config, metainfo: dict, score_thr: float = 0.5) -> None:
         classes = metainfo['classes']
-        palette = metainfo.get('palette') or [_rgb(index) for index in range(len(classes))]
+        palette = metainfo.get('palette')
+        if not palette or isinstance(palette, str) or len(palette) != len(classes):
+            palette = [_rgb(index) for index in range(len(classes))]
         self.class_colours = dict(zip(classes, map(tuple, palette)))
         self._visualizer = VISUALIZERS.build(
-            dict(type=cfg.visualizer.type, name=f'painter {next(_NUMBERS)}', alpha=0.6)
+            dict(type=visualizer_type(cfg), name=f'painter {next(_NUMBERS)}', alpha=0.6)
         )
         self._visualizer.dataset_meta = {**metainfo, 'palette': palette}
         detects = cfg.default_scope == 'mmdet'
+        self._read = reader_of(cfg) or ImageReader()
         self._options = dict(pred_score_thr=score_thr) if detects else dict(with_labels=False)
 
     def image(self, sample: BaseDataElement, scale: int = 1) -> Image.Image:
-        """The image alone, enlarged."""
-        with Image.open(sample.img_path) as file:
-            image = file.convert('RGB')
+        """The image alone, as the model reads it, enlarged."""
+        image = Image.fromarray(as_rgb(self._read(Path(sample.img_path))))
         return image.resize((image.width * scale, image.height * scale), Image.BICUBIC)
 
     def ground_truth(self, sample: BaseDataElement, scale: int = 1) -> Image.Image:
@@ -72,22 +77,11 @@ class SamplePainter:
 
     def _draw(self, sample: BaseDataElement, scale: int, **parts: bool) -> Image.Image:
         image = np.asarray(self.image(sample, scale))
-        with _fixed_seed():
+        with fixed_numpy_seed():
             self._visualizer.add_datasample(
                 'sample', image, _enlarge(sample, scale), **parts, **self._options
             )
         return Image.fromarray(self._visualizer.get_image())
-
-
-@contextmanager
-def _fixed_seed() -> Iterator[None]:
-    """The colours of masks, which mmdet varies at random, vary alike in every picture."""
-    state = np.random.get_state()
-    np.random.seed(0)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
 
 
 def _rgb(index: int) -> tuple[int, ...]:

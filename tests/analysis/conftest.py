@@ -21,3 +21,18 @@ def make_vit():
         return vit
 
     return make
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are written meanwhile."""
+    from matplotlib.figure import Figure
+
+    written, save = [], Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        written.append(figure)
+        return save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, 'savefig', keep)
+    return written

@@ -52,7 +52,9 @@ def test_runs_differ_in_what_they_are_to_and_are_not_repeated(repo, digits_data,
     assert all(len(list((tmp_path / run.name).glob('*/*.log'))) == 1 for run in runs)
     with pytest.raises(ValueError, match=r'default_ggem_0 holds a training of .*max_epochs=1 '):
         run_study(runs, config, tmp_path, [*options, 'train_cfg.max_epochs=2'])
-    with pytest.raises(RuntimeError, match=r"default_max_0 failed:[\s\S]*unknown pooling 'max'"):
+    with pytest.raises(
+        ChildProcessError, match=r"default_max_0 failed:[\s\S]*unknown pooling 'max'"
+    ):
         run_study([StudyRun('default', 'max', 0)], config, tmp_path, options)
 
 

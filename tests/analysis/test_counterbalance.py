@@ -98,3 +98,19 @@ def test_the_curve_of_default_is_in_the_right_panel_alone(make_vit, tmp_path):
         half = pixels.shape[1] * 53 // 100
         assert near[:half].any() == left
         assert near[half:].any()
+
+
+def test_maps_are_tokens_pe_and_their_sum(make_vit, figures, tmp_path):
+    result = measure_counterbalance(make_vit('mpvg'), [torch.rand(2, 3, 24, 40)])
+    draw_embedding_maps(result, tmp_path / 'maps.png')
+    (figure,) = figures
+    axes = np.array(figure.axes[:9]).reshape(3, 3)
+    for block in range(3):
+        embedding, pe = result.embeddings[block], result.pes[block]
+        rows = (embedding, None, None) if pe is None else (embedding, pe, embedding + pe)
+        for axis, expected in zip(axes[:, block], rows):
+            assert len(axis.images) == (expected is not None)
+            if expected is not None:
+                np.testing.assert_array_equal(axis.images[0].get_array(), expected)
+    low, high = axes[0, 0].images[0].get_clim()
+    assert low == -high and all(a.images[0].get_clim() == (low, high) for a in axes[0])

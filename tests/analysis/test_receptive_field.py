@@ -147,6 +147,16 @@ def test_a_spike_on_a_foot_is_fitted_as_the_spike():
     assert fit.r_squared > 0.999
 
 
+def test_a_spike_far_from_a_wide_hill_is_found():
+    """From the moments of the whole the fit would end at the hill, which explains less."""
+    y, x = np.mgrid[:120, :200]
+    hill = np.exp(-((y - 30) ** 2 + (x - 40) ** 2) / (2 * 25.0**2))
+    spike = 30 * np.exp(-((y - 100) ** 2 + (x - 180) ** 2) / (2 * 1.5**2))
+    fit = fit_gaussian(hill + spike)
+    assert fit.centre == pytest.approx((100, 180), abs=0.1)
+    assert fit.sigma == pytest.approx((1.5, 1.5), rel=0.05)
+
+
 @pytest.mark.parametrize('spike', [False, True])
 def test_fit_is_scipys_of_all_parameters(spike):
     y, x = np.mgrid[:48, :72]
@@ -232,7 +242,7 @@ def test_states_that_cannot_be(make_vit):
         pass
 
 
-def test_a_study_of_a_network_with_a_gaussian_bias(make_vit, tmp_path):
+def test_a_study_of_a_network_with_a_gaussian_bias(make_vit, figures, tmp_path):
     vit = make_vit(gaussian_bias='head')
     with torch.no_grad():
         vit.blocks[1].attn.bias.sigma.copy_(torch.tensor([2.0, -3.0]))
@@ -258,6 +268,11 @@ def test_a_study_of_a_network_with_a_gaussian_bias(make_vit, tmp_path):
         draw_field_curves({'mine': fields}, {'mine': []}, {'mine': 8}, tmp_path / 'none.png'),
     ]
     assert len({path.read_bytes() for path in pictures}) == 3
+    # A quarter of a patch at least.
+    assert min(min(f.fit.sigma) for f in fields) == pytest.approx(2)
+    # A row a state, a column a place.
+    for axis, measured in zip(figures[0].axes, [f for f in fields if f.size == (24, 40)]):
+        np.testing.assert_allclose(axis.images[0].get_array() ** 2, measured.field)
 
 
 def test_a_network_without_a_pe_is_measured_as_it_is(make_vit):

@@ -20,6 +20,7 @@ from mmengine.config import DictAction
 
 from mmpvg.analysis import Comparison, compare, load_candidates
 from mmpvg.utils.command_line import told_by
+from mmpvg.utils.folder import make_folder
 from mmpvg.utils.whole_file import write_whole
 from mmpvg.visualization import write_comparison_page
 
@@ -56,6 +57,7 @@ def main() -> None:
 
     with told_by(parser):
         candidates = load_candidates(configs, checkpoints, names, args.cfg_options)
+        make_folder(args.out)
         comparison = compare(candidates, args.score_thr)
     write_numbers(comparison, args.out)
     command = shlex.join(['python', 'tools/analysis_tools/compare.py', *sys.argv[1:]])

@@ -68,11 +68,11 @@ def main() -> None:
         reached = run_trainings(
             list(trainings.values()), str(CONFIG), args.out, METRIC, args.jobs, show
         )
-    described = {}
-    for key, training in trainings.items():
-        print(f'looking into {training.name}', file=sys.stderr)
-        numbers = _look_into(args.out / training.name, args.num_images)
-        described[key] = {METRIC: reached[training], **numbers}
+        described = {}
+        for key, training in trainings.items():
+            print(f'looking into {training.name}', file=sys.stderr)
+            numbers = _look_into(args.out / training.name, args.num_images)
+            described[key] = {METRIC: reached[training], **numbers}
 
     with (args.out / 'deliveries.csv').open('w', newline='') as file:
         rows = csv.writer(file)
@@ -102,7 +102,8 @@ def _table(deliveries: list[str], described: dict) -> str:
         delivery: mean_and_spread([described[delivery, seed] for seed in range(seeds)])
         for delivery in deliveries
     }
-    lines = [f'| mean ± spread of {seeds} seeds | {" | ".join(deliveries)} |']
+    what = 'one seed' if seeds == 1 else f'mean ± spread of {seeds} seeds'
+    lines = [f'| {what} | {" | ".join(deliveries)} |']
     lines.append('|---' * (len(deliveries) + 1) + '|')
     for key, title in {METRIC: METRIC, **DELIVERY_NUMBERS}.items():
         cells = [columns[delivery][key] for delivery in deliveries]
@@ -114,7 +115,7 @@ def _shown(mean: float, spread: float) -> str:
     if mean != mean:
         return '-'
     form = '.1e' if abs(mean) < 1e-3 else '.3f'
-    return f'{mean:{form}} ± {spread:{form}}'
+    return f'{mean:{form}}' + ('' if spread != spread else f' ± {spread:{form}}')
 
 
 if __name__ == '__main__':

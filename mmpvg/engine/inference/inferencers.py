@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.infer import BaseInferencer
 from mmengine.registry import DATASETS, init_default_scope
@@ -15,6 +14,7 @@ from torch import nn
 from ...utils import require_stack
 from ..class_count_hook import check_class_count
 from ..config_model import complete_model
+from ..host import check_device
 from ..run_checkpoints import read_checkpoints_safely
 from ..strict_weights import fit_weights
 from ..tta import innermost_dataset
@@ -58,7 +58,7 @@ def build_inferencer(
         )
     require_stack(scope)
     if device is not None:
-        _check_device(device)
+        check_device(device)
     read_checkpoints_safely()
     init_default_scope(scope)
     if scope == 'mmdet':
@@ -77,24 +77,24 @@ def _prepare(config: Config) -> Config:
         raise ValueError('the config has no test_dataloader, whose pipeline prediction uses')
     complete_model(cfg)
     dataset = cfg.test_dataloader.dataset = innermost_dataset(cfg.test_dataloader)
+    if 'pipeline' not in dataset:
+        raise ValueError(
+            f'the test_dataloader of the config holds a {dataset.type} without a pipeline, so it '
+            'is not known how to read images; set test_dataloader.dataset to a single data set'
+        )
     dataset.pipeline = [t for t in dataset.pipeline if not is_transform(t, *_OF_ANNOTATIONS)]
     for transform in dataset.pipeline:
         if is_transform(transform, 'LoadImageFromFile'):
             # They look for the bare name.
             transform.type = 'LoadImageFromFile'
-    kind = (cfg.get('visualizer') or {}).get('type', _VISUALIZERS[cfg.default_scope])
     # Without backends, which would keep each picture once more.
-    cfg.visualizer = dict(type=kind, name='prediction')
+    cfg.visualizer = dict(type=visualizer_type(cfg), name='prediction')
     return cfg
 
 
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(
-            f'device {device!r} cannot be used: {str(error).splitlines()[0]}'
-        ) from error
+def visualizer_type(config: Config) -> str:
+    """What draws the samples of a config of mmdet or mmseg: its visualizer, or else the scope's."""
+    return (config.get('visualizer') or {}).get('type', _VISUALIZERS[config.default_scope])
 
 
 def _checked(upstream: type[BaseInferencer], source: str | None) -> type[BaseInferencer]:

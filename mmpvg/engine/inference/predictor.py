@@ -10,7 +10,9 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
+from ...utils.fixed_seed import fixed_numpy_seed
 from .inferencers import build_inferencer
+from .reading import as_rgb
 
 
 class Predictor:
@@ -71,7 +73,7 @@ class Predictor:
             A picture of the size of the image, RGB, uint8.
         """
         options = dict(pred_score_thr=score_thr) if self.detects else dict(opacity=0.5)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), fixed_numpy_seed():
             # Of boxes that reach the edge, one for each picture.
             warnings.filterwarnings('ignore', message='.* is out of bounds')
             (picture,) = self.inferencer.visualize(
@@ -114,20 +116,3 @@ class Predictor:
                 if name in sample:
                     delattr(sample, name)
         return [sample.cpu() for sample in samples]
-
-
-def as_rgb(image: np.ndarray) -> np.ndarray:
-    """An image as it can be drawn on.
-
-    Args:
-        image: BGR, BGR with alpha, or gray; any type, of values from 0 to 255.
-
-    Returns:
-        Shape (height, width, 3), RGB, uint8.
-    """
-    image = np.clip(image, 0, 255).astype(np.uint8)
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.shape[2] < 3:
-        image = image[..., :1].repeat(3, axis=2)
-    return np.ascontiguousarray(image[..., 2::-1])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.config import Config
 
 from mmpvg.datasets.checked_loading import BrokenSampleError, CheckLoaded, check_whole
 
@@ -18,17 +19,22 @@ def is_transform(transform: Mapping[str, Any], *names: str) -> bool:
     return str(transform['type']).split('.')[-1] in names
 
 
+# Of any file.
+_THREE_CHANNELS = (dict(type='LoadImageFromFile'),)
+
+
 class ImageReader:
     """Reads images with the ``LoadImageFromFile`` of a pipeline, from the local disk.
 
     Args:
-        pipeline: Configs of transforms, of which one is ``LoadImageFromFile``.
+        pipeline: Configs of transforms, of which one is ``LoadImageFromFile``; by default that
+            alone, which reads three channels.
 
     Raises:
         ValueError: If none is.
     """
 
-    def __init__(self, pipeline: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, pipeline: Sequence[Mapping[str, Any]] = _THREE_CHANNELS) -> None:
         from mmcv.transforms import LoadImageFromFile
 
         found = [t for t in pipeline if is_transform(t, 'LoadImageFromFile')]
@@ -59,6 +65,19 @@ class ImageReader:
             raise BrokenSampleError(f'{decoder} cannot decode it as an image') from error
 
 
+def reader_of(config: Config) -> ImageReader | None:
+    """What reads the test images of a config; None if they are no files, as CIFAR's are not.
+
+    Of several data sets, that of the first.
+    """
+    dataset = config.get('test_dataloader') or {}
+    while inner := dataset.get('dataset') or dataset.get('datasets'):
+        dataset = inner[0] if isinstance(inner, Sequence) else inner
+    pipeline = dataset.get('pipeline') or ()
+    reads_files = any(is_transform(transform, 'LoadImageFromFile') for transform in pipeline)
+    return ImageReader(pipeline) if reads_files else None
+
+
 class ImageFiles:
     """Images that are read one after the other.
 
@@ -80,3 +99,20 @@ class ImageFiles:
                 yield item, self.reader(item.path)
             except BrokenSampleError as error:
                 yield item, error
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """An image as it can be drawn on.
+
+    Args:
+        image: BGR, BGR with alpha, or gray; any type, of values from 0 to 255.
+
+    Returns:
+        Shape (height, width, 3), RGB, uint8.
+    """
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[2] < 3:
+        image = image[..., :1].repeat(3, axis=2)
+    return np.ascontiguousarray(image[..., 2::-1])

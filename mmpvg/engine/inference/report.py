@@ -86,7 +86,8 @@ class PredictionReport:
         if self.failed:
             told = [f'{failure["file"]}: {failure["reason"]}' for failure in self.failed]
             lines.append(_listed('failed', told))
-        return '\n'.join(lines)
+        # Names of files may hold bytes that are no UTF-8, which not every terminal takes.
+        return '\n'.join(lines).encode('utf-8', 'backslashreplace').decode()
 
 
 def _listed(title: str, entries: list[str]) -> str:

@@ -10,7 +10,8 @@ from mmengine.structures import BaseDataElement
 
 from .files import DetectionFiles, MaskFiles, PictureFiles
 from .inputs import Item
-from .predictor import Predictor, as_rgb
+from .predictor import Predictor
+from .reading import as_rgb
 from .report import PredictionReport
 from .video import VideoFile
 

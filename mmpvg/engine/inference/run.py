@@ -12,6 +12,7 @@ from mmengine.utils import ProgressBar
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
 
+from ...utils.folder import make_folder
 from ..tta import innermost_dataset
 from .batches import batches_of_one_size
 from .coco_ids import AnnotatedIds, CocoIds
@@ -61,13 +62,15 @@ def predict_to_folder(
     Raises:
         FileNotFoundError: If input, checkpoint or annotations are missing.
         OSError: If something cannot be written; what was predicted before is there.
-        ValueError: If input, config, checkpoint or annotations do not fit one another.
+        ValueError: If input, config, checkpoint or annotations do not fit one another, or results
+            would replace the input.
     """
     path, out = check_source(source), Path(out)
     _check_options(path, out, config, ann_file, every)
     video = VideoFrames(path, every) if is_video(path) else None
     found = find_images(path, out) if video is None else None
     predictor = Predictor(config, checkpoint, device)
+    make_folder(out)
     ids = AnnotatedIds(predictor.classes, ann_file) if ann_file else CocoIds(predictor.classes)
     report = PredictionReport(
         str(source), str(config.filename), str(checkpoint), predictor.device, batch_size
@@ -98,6 +101,13 @@ def _check_options(
         raise ValueError(f'each {every}-th frame can be taken of a video, but {path} is none')
     if path.resolve() == out.resolve():
         raise ValueError(f'{out} is the input itself; write to another folder')
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
+    for written in (out.resolve() / 'pictures', out.resolve() / 'masks'):
+        if written in (folder, *folder.parents):
+            raise ValueError(
+                f'{path} lies in {written}, where results go and would replace it; write to '
+                'another folder'
+            )
     if ann_file is not None and config.get('default_scope') == 'mmseg':
         raise ValueError(f'the ids of {ann_file} are for a detector, but the model is a segmenter')
     if ann_file is not None and is_video(path):

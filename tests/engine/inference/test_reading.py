@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
-from mmpvg.engine.inference.predictor import as_rgb
-from mmpvg.engine.inference.reading import ImageReader
+from mmpvg.engine.inference.reading import ImageReader, as_rgb
 
 PIPELINE = [dict(type='LoadImageFromFile', backend_args=None), dict(type='PackSegInputs')]
 

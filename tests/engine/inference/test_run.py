@@ -348,7 +348,7 @@ def test_the_tool(tool, segmenter, val_images, tmp_path, capsys):
     assert tool(tmp_path / 'broken.png', *model, '--out', tmp_path / 'b') == 1
     assert 'broken.png: is empty' in capsys.readouterr().out
     assert tool(image, *model, '--out', tmp_path / 'c', '--batch-size', 0) == 2
-    assert '--batch-size must be 1 or more, got 0' in capsys.readouterr().err
+    assert "argument --batch-size: '0' is no whole number from 1 on" in capsys.readouterr().err
     cfg = raising(segmenter, int(cv2.imread(str(image))[0, 0, 0]), 'stop')
     cfg.dump(tmp_path / 'stop.py')
     assert tool(image, tmp_path / 'stop.py', 'none', '--out', tmp_path / 'd') == 130

@@ -1,0 +1,16 @@
+"""The folder that results go to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder for results, if it is not there.
+
+    Raises:
+        ValueError: If that is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f'{path} is a file; give a folder')
+    path.mkdir(parents=True, exist_ok=True)
