@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mmpvg.analysis import Comparison, ImagePair, Pair, load_candidates, same_test_set
+from mmpvg.analysis import Comparison, ImagePair, Pair, compare, load_candidates, same_test_set
 
 SEGMENTER = 'configs/sample/upernet_vit_mpvg_sample.py'
 DETECTOR = 'configs/sample/mask_rcnn_vit_mpvg_sample.py'
@@ -123,3 +123,13 @@ def test_what_does_not_fit_is_told(repo, segmenter, tmp_path):
     )
     with pytest.raises(FileNotFoundError, match='nowhere/'):
         load_candidates([config] * 2, [checkpoint] * 2)
+
+
+def test_both_are_measured_by_the_evaluator_of_a(segmenter):
+    """And in the order of the test set, one image after the other."""
+    a = segmenter('a', 'test_dataloader["batch_sampler"] = dict(type="mmpvg.NoSuchSampler")')
+    b = segmenter('b', "test_evaluator = dict(type='IoUMetric', iou_metrics=['mDice'])")
+    told = compare(load_candidates(*zip(a, b)))
+    assert set(told.metrics) == {'aAcc', 'mIoU', 'mAcc'}
+    assert None not in {pair.b for pair in told.metrics.values()}
+    assert [image.path[-10:] for image in told.images] == [f'{i:06d}.jpg' for i in range(4)]

@@ -32,6 +32,8 @@ def f1(labels, scores, true_labels, overlaps, crowd=None):
         ([1, 1], [0.9, 0.8], [1, 1], [[0.6, 0.7], [0.6, 0.9]], 1.0),
         # The better score chooses first, although its overlap is less: the other finds none left.
         ([1, 1], [0.7, 0.8], [1, 1], [[0.9, 0.0], [0.6, 0.0]], 1 / 2),
+        # Of equal scores the first chooses first, and leaves the other nothing.
+        ([1, 1], [0.8, 0.8], [1, 1], [[0.9, 0.0], [0.6, 0.0]], 1 / 2),
         # Two of three found, one false alarm: 4 / (4 + 1 + 1).
         ([0, 1, 1], [0.9, 0.8, 0.7], [0, 1, 2], [[0.9, 0, 0], [0, 0.6, 0], [0, 0.6, 0.9]], 4 / 6),
     ],
@@ -123,6 +125,9 @@ def test_instances():
     assert by_box.of(sample) == 1
     assert by_mask.of(sample) == 1 / 2
     assert 'boxes' in by_box.description and 'masks' in by_mask.description
+    # A detection counts if it scores more than the threshold, not as much.
+    exact = image_score(cfg_of('mmdet', metric='bbox'), 2, sample.pred_instances.scores[1].item())
+    assert exact.of(sample) == pytest.approx(2 / 3)
     # The third detection counts now, and is not there; then a crowd that covers it excuses it.
     low = image_score(cfg_of('mmdet', metric='bbox'), 2, 0.3)
     assert low.of(sample) == pytest.approx(4 / 5)
@@ -132,6 +137,9 @@ def test_instances():
     sample.gt_instances = truth([], [])
     sample.pred_instances = sample.pred_instances[:0]
     assert by_box.of(sample) == by_mask.of(sample) == 1
+    # A detector's own masks of nothing, and nothing but false alarms.
+    sample.pred_instances = detections([0], [0.9], boxes[:1], masks[:1])
+    assert by_box.of(sample) == by_mask.of(sample) == 0
 
 
 def test_ground_truth_of_another_size_is_told():

@@ -63,10 +63,14 @@ def test_hooks_are_gone_after_a_failure(make_vit):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in vit.modules())
 
 
-def test_images_are_what_the_data_preprocessor_makes_of_them(repo, sample_data):
-    config = repo / 'configs/sample/upernet_vit_mpvg_sample.py'
+@pytest.mark.parametrize(
+    ('name', 'side'), [('upernet_vit_mpvg_sample', 96), ('classifier_vit_mpvg_sample', 32)]
+)
+def test_images_are_what_the_data_preprocessor_makes_of_them(repo, sample_data, name, side):
+    config = repo / f'configs/sample/{name}.py'
     model = open_model(config, 'none')
-    assert model.native_size == (96, 96)
+    assert model.native_size == (side, side)
+    assert not any(block.attn.flex for block in model.vit.blocks)
     (file,) = image_files(sample_data / 'images/val', 1)
 
     from mmengine.registry import MODELS
@@ -79,8 +83,42 @@ def test_images_are_what_the_data_preprocessor_makes_of_them(repo, sample_data):
         w, h = image.size
         bgr = np.asarray(image.convert('RGB'))[:, :, ::-1].copy()
     inputs = [torch.from_numpy(bgr).permute(2, 0, 1)]
-    made = preprocessor(dict(inputs=inputs, data_samples=[BaseDataElement()]), False)['inputs']
+    samples = None if name.startswith('classifier') else [BaseDataElement()]
+    made = preprocessor(dict(inputs=inputs, data_samples=samples), False)['inputs']
     torch.testing.assert_close(model.read_images([file], (h, w)), made[:, :, :h, :w])
+
+
+def test_a_test_set_without_files(repo, sample_data):
+    """mmpretrain's CIFAR gives arrays, in RGB."""
+    model = open_model(
+        repo / 'configs/classification/vit-lite_mpvg_1xb128-310e_cifar100.py', 'none'
+    )
+    (file,) = image_files(sample_data / 'images/val', 1)
+    with Image.open(file) as image:
+        w, h = image.size
+        rgb = torch.from_numpy(np.array(image.convert('RGB'))).permute(2, 0, 1).float()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (model.mean, model.std))
+    assert model.rgb and len(set(model.mean)) == 3
+    torch.testing.assert_close(model.read_images([file], (h, w))[0], (rgb - mean) / std)
+
+
+def test_of_joined_test_sets_the_first_is_read(repo, tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = '{repo}/configs/sample/upernet_vit_mpvg_sample.py'\n"
+        "part = dict(type='BaseSegDataset', pipeline=["
+        "dict(type='LoadImageFromFile', color_type='grayscale')])\n"
+        "test_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', "
+        'datasets=[part, part]))\n'
+    )
+    model = open_model(config, 'none')
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / 'image.png')
+    assert model.reader(tmp_path / 'image.png').ndim == 2
+
+
+def test_a_device_that_is_not_there_is_told(repo):
+    with pytest.raises(ValueError, match="device 'toaster' cannot be used"):
+        open_model(repo / 'configs/sample/upernet_vit_mpvg_sample.py', 'none', device='toaster')
 
 
 def test_trained_weights_arrive(repo, tmp_path):
@@ -113,6 +151,12 @@ def test_image_files(tmp_path):
     assert [f.name for f in image_files(tmp_path)] == ['a.JPG', 'b.png', 'd.jpeg', 'e.bmp']
     assert [f.name for f in image_files(tmp_path, 2)] == ['a.JPG', 'd.jpeg']
     assert image_files(tmp_path / 'b.png') == [tmp_path / 'b.png']
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/curve.png').write_bytes(b'')
+    assert image_files(tmp_path, 1, left_out=tmp_path / 'out') == [tmp_path / 'a.JPG']
+    assert (
+        len(image_files(tmp_path, left_out=tmp_path / 'out')) == 4 == len(image_files(tmp_path)) - 1
+    )
     (tmp_path / 'f.mp4').write_bytes(b'')
     refused = {'c.txt': 'neither a folder nor an image', 'f.mp4': 'is a video'}
     for name, message in refused.items():

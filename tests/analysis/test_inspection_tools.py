@@ -98,6 +98,18 @@ def test_a_broken_image_is_left_out(run_tool, models, sample_data, tmp_path, cap
     assert 'broken.jpg cannot be used' in capsys.readouterr().err
 
 
+def test_results_among_the_images_are_not_looked_at(run_tool, models, sample_data, tmp_path):
+    images = tmp_path / 'images'
+    shutil.copytree(sample_data / 'images/val', images)
+    for _ in range(2):
+        arguments = (images, *models, '--out', images / 'look', '--size', '32')
+        run_tool('analysis_tools/counterbalance.py', *arguments)
+        rows = rows_of(images / 'look/correlation.csv')
+        assert {row['images'] for row in rows} == {'4'}
+    with pytest.raises(SystemExit):
+        run_tool('analysis_tools/counterbalance.py', images, *models, '--out', images)
+
+
 def test_what_does_not_fit_is_told(run_tool, repo, models, tmp_path, capsys):
     tool = 'analysis_tools/pe_similarity.py'
     refused = {
@@ -107,6 +119,7 @@ def test_what_does_not_fit_is_told(run_tool, repo, models, tmp_path, capsys):
         "'4by4' is no size; write 224x320": [*models, '--grids', '4by4'],
         "'0x4' is no size": [*models, '--grids', '0x4'],
         "'0' is no whole number from 1 on": [*models, '--tiles', '0'],
+        "device 'toaster' cannot be used": [*models, '--device', 'toaster'],
         # Of the second, before the first is looked at.
         'absent.pth does not exist': [*models[:5], 'absent.pth', *models[6:]],
     }
@@ -114,7 +127,10 @@ def test_what_does_not_fit_is_told(run_tool, repo, models, tmp_path, capsys):
         with pytest.raises(SystemExit):
             run_tool(tool, *arguments, '--out', tmp_path / 'nothing')
         assert message in capsys.readouterr().err
-    assert not (tmp_path / 'nothing').exists()
+    (tmp_path / 'file').touch()
+    with pytest.raises(SystemExit):
+        run_tool(tool, *models, '--out', tmp_path / 'file')
+    assert 'file is a file; give a folder' in capsys.readouterr().err
     without = ['model.backbone.pe_type=None', 'model.backbone.pe_delivery=none']
     run_tool(tool, *models[:3], '--out', tmp_path, '--cfg-options', *without)
     assert 'has no position embedding: left out' in capsys.readouterr().err

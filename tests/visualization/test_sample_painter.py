@@ -84,3 +84,31 @@ def test_instances_are_drawn_alike_each_time(image):
     del sample.pred_instances.masks
     without = np.asarray(draws.prediction(sample, 2)).astype(int)
     assert 0 < np.abs(without - plain).sum() < np.abs(found - plain).sum()
+
+
+def test_images_are_turned_and_scaled_as_the_model_reads_them(tmp_path):
+    from mmengine.structures import BaseDataElement
+
+    draws = painter('mmseg')
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:10] = (200, 40, 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(pixels).save(tmp_path / 'turned.jpg', exif=exif, quality=95)
+    turned = draws.image(BaseDataElement(metainfo=dict(img_path=str(tmp_path / 'turned.jpg'))))
+    assert turned.size == (20, 30)
+    red = np.asarray(turned)[..., 0].astype(int)
+    assert red[:, 15:].mean() > 150 > 50 > red[:, :5].mean()
+    deep = np.full((20, 30), 0x5500, np.uint16)
+    Image.fromarray(deep).save(tmp_path / 'deep.png')
+    shown = draws.image(BaseDataElement(metainfo=dict(img_path=str(tmp_path / 'deep.png'))))
+    assert np.asarray(shown).mean() == pytest.approx(0x55, abs=1)
+
+
+@pytest.mark.parametrize('palette', ['random', [(1, 2, 3)]])
+def test_what_is_no_palette_of_the_classes_is_replaced(palette):
+    init_default_scope('mmseg')
+    draws = SamplePainter(
+        Config(dict(default_scope='mmseg', visualizer=None)), {**METAINFO, 'palette': palette}
+    )
+    assert len(set(draws.class_colours.values())) == 2

@@ -28,6 +28,8 @@ def test_pycocotools_accepts_detections(tmp_path):
     files.add(ITEMS[1], IMAGE, dict(labels=[0], scores=[0.5], bboxes=boxes[1:]))
     files.close()
     assert files.count == 2
+    written = json.loads((tmp_path / 'images.json').read_text())['images']
+    assert [image['id'] for image in written] == [2, 5], 'in order of their ids'
     images = COCO(str(tmp_path / 'images.json'))
     assert [image['file_name'] for image in images.loadImgs([5, 2])] == ['x/b.png', 'a.png']
     assert [c['name'] for c in images.loadCats(images.getCatIds())] == ['ball', 'box']

@@ -69,6 +69,26 @@ def test_names_of_the_checkpoint_come_first(segmenter, changed):
     assert Predictor(segmenter.cfg, path).classes == tuple('abcdef')
 
 
+def test_without_a_palette_colours_are_mmsegs(segmenter, changed):
+    from mmseg.datasets import BaseSegDataset
+
+    names = tuple('uvwxyz')
+    path = changed(segmenter, lambda content: content.update(meta=dict(CLASSES=names)))
+    cfg = segmenter.cfg
+    cfg.test_dataloader.dataset.metainfo = dict(classes=names)
+    expected = BaseSegDataset(metainfo=dict(classes=names), lazy_init=True, pipeline=[])
+    assert Predictor(cfg, path).palette == list(map(tuple, expected.metainfo['palette']))
+
+
+def test_pictures_come_out_alike(detector):
+    """mmdet varies the colours of masks at random."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    predictor = Predictor(detector.cfg, detector.checkpoint)
+    (sample,) = predictor([image])
+    first, second = (predictor.draw(image, sample, score_thr=0) for _ in range(2))
+    assert np.array_equal(first, second) and not np.array_equal(first, image[..., ::-1])
+
+
 def test_names_that_nobody_tells_are_asked_for(segmenter, changed):
     cfg = segmenter.cfg
     cfg.test_dataloader.dataset.pop('metainfo')

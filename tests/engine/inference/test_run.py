@@ -1,7 +1,6 @@
 """Images, folders and videos become files; what is broken is told of; the evaluation is mmdet's."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import shutil
@@ -289,6 +288,16 @@ def test_a_video_is_segmented(segmenter, clip, tmp_path):
     assert shown.read()[0] and shown.read()[0] and not shown.read()[0]
 
 
+def test_a_frame_that_fails_keeps_its_time(segmenter, clip, tmp_path):
+    video = cv2.VideoCapture(str(clip))
+    values = [int(video.read()[1][0, 0, 0]) for _ in range(7)]
+    failing = [index for index, value in enumerate(values) if value == values[3]]
+    report = predict(segmenter, clip, tmp_path / 'out', raising(segmenter, values[3], 'value'))
+    assert [failure['file'] for failure in report.failed] == [f'clip.avi#{i}' for i in failing]
+    drawn = cv2.VideoCapture(str(tmp_path / 'out/pictures/clip.mp4'))
+    assert sum(drawn.read()[0] for _ in range(8)) == 7
+
+
 def test_frames_are_the_images_of_the_json(detector, clip, tmp_path):
     predict(detector, clip, tmp_path / 'out', every=3, pictures=False)
     images = COCO(str(tmp_path / 'out/images.json'))
@@ -306,9 +315,30 @@ def test_what_does_not_fit_together(detector, segmenter, clip, val_images, annot
     with pytest.raises(ValueError, match='but .*clip.avi is a video'):
         predict(detector, clip, tmp_path, ann_file=annotations)
     with pytest.raises(ValueError, match='is the input itself; write to another folder'):
-        predict(segmenter, val_images, val_images)
+        predict(segmenter, val_images, val_images.parent / 'train/../val')
     with pytest.raises(FileNotFoundError, match='nowhere.json'):
         predict(detector, val_images, tmp_path, ann_file=tmp_path / 'nowhere.json')
+    (tmp_path / 'file').touch()
+    with pytest.raises(ValueError, match='file is a file; give a folder'):
+        predict(segmenter, val_images, tmp_path / 'file')
+    cfg = segmenter.cfg
+    joined = dict(type='ConcatDataset', datasets=[cfg.test_dataloader.dataset] * 2)
+    cfg.test_dataloader.dataset = joined
+    with pytest.raises(ValueError, match='holds a ConcatDataset without a pipeline'):
+        predict(segmenter, val_images, tmp_path / 'out', cfg)
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('where', ['pictures', 'masks', 'pictures/deep'])
+def test_results_never_replace_their_input(segmenter, tmp_path, where):
+    for number in (10, 20):
+        flat(tmp_path / where / f'{number}.png', number)
+    before = {path: path.read_bytes() for path in (tmp_path / where).iterdir()}
+    for source in (tmp_path / where, tmp_path / where / '10.png'):
+        with pytest.raises(ValueError, match='where results go and would replace it'):
+            predict(segmenter, source, tmp_path)
+    assert {path: path.read_bytes() for path in (tmp_path / where).iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == [where.split('/')[0]]
 
 
 def test_images_that_the_annotations_do_not_know(detector, val_images, annotations, tmp_path):
@@ -323,15 +353,10 @@ def test_images_that_the_annotations_do_not_know(detector, val_images, annotatio
 
 
 @pytest.fixture
-def tool(repo, monkeypatch):
-    spec = importlib.util.spec_from_file_location('predict_tool', repo / 'tools/predict.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
+def tool(run_tool):
     def run(*arguments):
-        monkeypatch.setattr('sys.argv', ['predict.py', *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            module.main()
+            run_tool('predict.py', *arguments)
         return end.value.code
 
     return run
@@ -349,6 +374,8 @@ def test_the_tool(tool, segmenter, val_images, tmp_path, capsys):
     assert 'broken.png: is empty' in capsys.readouterr().out
     assert tool(image, *model, '--out', tmp_path / 'c', '--batch-size', 0) == 2
     assert "argument --batch-size: '0' is no whole number from 1 on" in capsys.readouterr().err
+    assert tool(tmp_path / 'absent.png', *model, '--out', tmp_path / 'c') == 2
+    assert 'absent.png does not exist; give an image' in capsys.readouterr().err
     cfg = raising(segmenter, int(cv2.imread(str(image))[0, 0, 0]), 'stop')
     cfg.dump(tmp_path / 'stop.py')
     assert tool(image, tmp_path / 'stop.py', 'none', '--out', tmp_path / 'd') == 130

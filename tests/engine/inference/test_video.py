@@ -49,6 +49,13 @@ def test_a_truncated_video_gives_what_it_has(tmp_path):
     assert str(problem).startswith(f'ends after {len(good)} of 40 frames')
 
 
+@pytest.mark.parametrize('too_many, complains', [(2, False), (3, True)])
+def test_a_length_that_is_estimated_may_be_off_by_two(tmp_path, too_many, complains):
+    video = VideoFrames(write(tmp_path / 'a.avi'))
+    video._told += too_many
+    assert len(list(video)) == 10 + complains
+
+
 @pytest.mark.parametrize('content', [b'', b'no video', None])
 def test_what_is_no_video(tmp_path, content):
     path = write(tmp_path / 'a.mp4')
