@@ -11,8 +11,6 @@ def pyplot() -> Any:
     import matplotlib
 
     matplotlib.use('Agg')
-    # Names of models and files stand in labels; a dollar in them is no formula.
-    matplotlib.rcParams['text.parse_math'] = False
     import matplotlib.pyplot as plt
 
     return plt
@@ -20,6 +18,11 @@ def pyplot() -> Any:
 
 def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> Path:
     """Write a figure, make its folder, and close it; tell where it is."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        # Names of models and files stand in labels; a dollar in them is no formula.
+        text.set_parse_math(False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)

@@ -77,7 +77,8 @@ def test_pe_similarity(run_tool, models, tmp_path, capsys):
 
 
 def test_names_with_dots_keep_their_files_apart(run_tool, models, tmp_path):
-    names = ['--names', 'v1.5', 'v1.6']
+    # A dollar is not the start of a formula either.
+    names = ['--names', 'v1.5 $x^$', 'v1.6 $x^$']
     run_tool(
         'analysis_tools/pe_similarity.py', *models[:6], *names, '--out', tmp_path, '--grids', '2x3'
     )
