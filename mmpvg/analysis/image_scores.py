@@ -179,8 +179,6 @@ def _encoded_masks(instances: InstanceData) -> list[dict]:
         )
     masks = instances.masks
     masks = masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks.numpy()
-    if not len(masks):
-        return []
     return encode(np.asfortranarray(masks.astype(np.uint8).transpose(1, 2, 0)))
 
 

@@ -33,7 +33,7 @@ def f1(labels, scores, true_labels, overlaps, crowd=None):
         # The better score chooses first, although its overlap is less: the other finds none left.
         ([1, 1], [0.7, 0.8], [1, 1], [[0.9, 0.0], [0.6, 0.0]], 1 / 2),
         # Of equal scores the first chooses first, and leaves the other nothing.
-        ([1, 1], [0.8, 0.8], [1, 1], [[0.9, 0.0], [0.6, 0.0]], 1 / 2),
+        ([1, 1], [0.8, 0.8], [1, 1], [[0.9, 0.6], [0.8, 0.0]], 1 / 2),
         # Two of three found, one false alarm: 4 / (4 + 1 + 1).
         ([0, 1, 1], [0.9, 0.8, 0.7], [0, 1, 2], [[0.9, 0, 0], [0, 0.6, 0], [0, 0.6, 0.9]], 4 / 6),
     ],

@@ -7,6 +7,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from mmpvg.analysis import find_vit, image_files, open_model, record_network
+from mmpvg.models.layers.flex import has_flex_attention
 
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
@@ -64,13 +65,13 @@ def test_hooks_are_gone_after_a_failure(make_vit):
 
 
 @pytest.mark.parametrize(
-    ('name', 'side'), [('upernet_vit_mpvg_sample', 96), ('classifier_vit_mpvg_sample', 32)]
+    ('name', 'side'),
+    [('sample/upernet_vit_mpvg_sample', 96), ('classification/vit-t_lape_8xb128-300e_in1k', 224)],
 )
 def test_images_are_what_the_data_preprocessor_makes_of_them(repo, sample_data, name, side):
-    config = repo / f'configs/sample/{name}.py'
+    config = repo / f'configs/{name}.py'
     model = open_model(config, 'none')
     assert model.native_size == (side, side)
-    assert not any(block.attn.flex for block in model.vit.blocks)
     (file,) = image_files(sample_data / 'images/val', 1)
 
     from mmengine.registry import MODELS
@@ -83,7 +84,7 @@ def test_images_are_what_the_data_preprocessor_makes_of_them(repo, sample_data, 
         w, h = image.size
         bgr = np.asarray(image.convert('RGB'))[:, :, ::-1].copy()
     inputs = [torch.from_numpy(bgr).permute(2, 0, 1)]
-    samples = None if name.startswith('classifier') else [BaseDataElement()]
+    samples = None if name.startswith('classification') else [BaseDataElement()]
     made = preprocessor(dict(inputs=inputs, data_samples=samples), False)['inputs']
     torch.testing.assert_close(model.read_images([file], (h, w)), made[:, :, :h, :w])
 
@@ -106,14 +107,22 @@ def test_of_joined_test_sets_the_first_is_read(repo, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(
         f"_base_ = '{repo}/configs/sample/upernet_vit_mpvg_sample.py'\n"
-        "part = dict(type='BaseSegDataset', pipeline=["
-        "dict(type='LoadImageFromFile', color_type='grayscale')])\n"
+        "gray, colour = (dict(type='BaseSegDataset', pipeline=[dict(type='LoadImageFromFile', "
+        "color_type=kind)]) for kind in ('grayscale', 'color'))\n"
         "test_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', "
-        'datasets=[part, part]))\n'
+        'datasets=[gray, colour]))\n'
     )
     model = open_model(config, 'none')
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / 'image.png')
     assert model.reader(tmp_path / 'image.png').ndim == 2
+
+
+@pytest.mark.skipif(not has_flex_attention(), reason="this torch's flex_attention trains no bias")
+def test_no_compiled_kernel_is_looked_into(repo):
+    """Gradients are taken several times through one pass, which it may refuse."""
+    options = {'model.backbone.gaussian_bias': 'head', 'model.backbone.gaussian_kernel': 'flex'}
+    model = open_model(repo / 'configs/sample/upernet_vit_mpvg_sample.py', 'none', options)
+    assert not any(block.attn.flex for block in model.vit.blocks)
 
 
 def test_a_device_that_is_not_there_is_told(repo):

@@ -69,15 +69,15 @@ def test_names_of_the_checkpoint_come_first(segmenter, changed):
     assert Predictor(segmenter.cfg, path).classes == tuple('abcdef')
 
 
-def test_without_a_palette_colours_are_mmsegs(segmenter, changed):
+@pytest.mark.parametrize('palette', ['random', [(1, 2, 3)]])
+def test_without_a_palette_of_the_classes_colours_are_mmsegs(segmenter, changed, palette):
     from mmseg.datasets import BaseSegDataset
 
-    names = tuple('uvwxyz')
-    path = changed(segmenter, lambda content: content.update(meta=dict(CLASSES=names)))
-    cfg = segmenter.cfg
-    cfg.test_dataloader.dataset.metainfo = dict(classes=names)
-    expected = BaseSegDataset(metainfo=dict(classes=names), lazy_init=True, pipeline=[])
-    assert Predictor(cfg, path).palette == list(map(tuple, expected.metainfo['palette']))
+    meta = dict(dataset_meta=dict(classes=tuple('uvwxyz'), palette=palette))
+    path = changed(segmenter, lambda content: content.update(meta=meta))
+    expected = BaseSegDataset(metainfo=dict(classes=tuple('uvwxyz')), lazy_init=True, pipeline=[])
+    found = Predictor(segmenter.cfg, path).palette
+    assert found == list(map(tuple, expected.metainfo['palette']))
 
 
 def test_pictures_come_out_alike(detector):
