@@ -53,23 +53,25 @@ def main() -> None:
 
     # What a scheduler sends first is taken as Ctrl-C, so that what there is gets written.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with told_by(parser):
-        cfg = read_config(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-        report = predict_to_folder(
-            args.source,
-            cfg,
-            None if args.checkpoint == 'none' else args.checkpoint,
-            args.out,
-            batch_size=args.batch_size,
-            device=args.device,
-            score_thr=args.score_thr,
-            json_score_thr=args.json_score_thr,
-            ann_file=args.ann_file,
-            pictures=not args.no_pictures,
-            every=args.every,
-        )
-    signal.signal(signal.SIGTERM, before)
+    try:
+        with told_by(parser):
+            cfg = read_config(args.config)
+            cfg.merge_from_dict(args.cfg_options or {})
+            report = predict_to_folder(
+                args.source,
+                cfg,
+                None if args.checkpoint == 'none' else args.checkpoint,
+                args.out,
+                batch_size=args.batch_size,
+                device=args.device,
+                score_thr=args.score_thr,
+                json_score_thr=args.json_score_thr,
+                ann_file=args.ann_file,
+                pictures=not args.no_pictures,
+                every=args.every,
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(report.summary())
     print('wrote', args.out)
     sys.exit(130 if report.interrupted else int(report.predicted == 0))

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
+from mmpvg.engine.host import check_device
 from mmpvg.utils.command_line import positive
 from mmpvg.utils.folder import make_folder
 
@@ -54,8 +55,8 @@ def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
 
     Raises:
         FileNotFoundError: If any of the files is missing, before the first is opened.
-        ValueError: If names are missing, come twice or cannot be those of files, or ``--out`` is
-            the folder of the images or a file, likewise.
+        ValueError: If names are missing, come twice or cannot be those of files, there is no such
+            device, or ``--out`` is the folder of the images or a file, likewise.
     """
     names = args.names or [Path(config).stem for config, _ in args.model]
     if len(names) != len(args.model):
@@ -69,6 +70,7 @@ def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
             raise FileNotFoundError(f'{path} does not exist')
     if 'images' in args and args.images.resolve() == args.out.resolve():
         raise ValueError(f'{args.out} is the folder of the images; give another --out')
+    check_device(args.device)
     make_folder(args.out)
     for name, (config, checkpoint) in zip(names, args.model):
         yield open_model(config, checkpoint, args.cfg_options, name, args.device)

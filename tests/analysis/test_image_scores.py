@@ -137,7 +137,7 @@ def test_instances():
     sample.gt_instances = truth([], [])
     sample.pred_instances = sample.pred_instances[:0]
     assert by_box.of(sample) == by_mask.of(sample) == 1
-    # A detector's own masks of nothing, and nothing but false alarms.
+    # Nothing but a false alarm.
     sample.pred_instances = detections([0], [0.9], boxes[:1], masks[:1])
     assert by_box.of(sample) == by_mask.of(sample) == 0
 

@@ -128,6 +128,7 @@ def test_what_does_not_fit_is_told(run_tool, repo, models, tmp_path, capsys):
         with pytest.raises(SystemExit):
             run_tool(tool, *arguments, '--out', tmp_path / 'nothing')
         assert message in capsys.readouterr().err
+    assert not (tmp_path / 'nothing').exists()
     (tmp_path / 'file').touch()
     with pytest.raises(SystemExit):
         run_tool(tool, *models, '--out', tmp_path / 'file')
