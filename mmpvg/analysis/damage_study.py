@@ -15,8 +15,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmpvg.datasets.checks.decode import check_dataset
 from mmpvg.datasets.damage import damage_dataset
-from mmpvg.datasets.dataset_check import check_dataset
 
 _TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'
 

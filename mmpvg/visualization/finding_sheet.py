@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from mmpvg.datasets.dataset_check import Finding
+from mmpvg.datasets.checks.finding import Finding
 
 _CELL, _LINE, _GAP, _COLUMNS = 240, 18, 10, 4
 _PAPER, _INK, _MARK, _MARGIN = (255, 255, 255), (30, 30, 30), (220, 30, 30), (225, 225, 225)

@@ -16,7 +16,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 
-from mmpvg.datasets.dataset_check import EFFECTS, Finding, check_dataset, summarize_findings
+from mmpvg.datasets.checks.decode import check_dataset
+from mmpvg.datasets.checks.finding import EFFECTS, Finding, summarize_findings
 from mmpvg.engine.preflight import datasets_in
 from mmpvg.visualization import draw_findings
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,35 +15,9 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
-from .broken_samples import LabelRangeError, check_labels
-from .checked_loading import BrokenSampleError
-
-#: What training does about a problem.
-EFFECTS = {
-    'stops': 'training stops',
-    'unnoticed': 'is trained on unnoticed',
-    'replaced': 'another image is taken',
-    'left out': 'the annotation or image is left out',
-}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is wrong.
-
-    Attributes:
-        path: The image.
-        problem: A few words that many findings share.
-        detail: The numbers.
-        effect: One of :data:`EFFECTS`.
-        box: Left, top, width and height in pixels, where a box is the problem.
-    """
-
-    path: str
-    problem: str
-    detail: str
-    effect: str
-    box: tuple[float, ...] | None = None
+from ..broken_samples import LabelRangeError, check_labels
+from ..checked_loading import BrokenSampleError
+from .finding import Finding
 
 
 def check_dataset(config: Mapping, jobs: int = 1) -> Iterator[tuple[int, int, list[Finding]]]:
@@ -203,22 +175,3 @@ def _unpaired_masks(dataset: Any) -> Iterator[Finding]:
         name = str(mask.relative_to(masks))[: -len(dataset.seg_map_suffix)] + dataset.img_suffix
         if not (images / name).exists():
             yield Finding(str(images / name), 'image missing', f'{mask} is there', 'left out')
-
-
-def summarize_findings(findings: Sequence[Finding]) -> list[tuple[str, str, int, int, str]]:
-    """Rows (problem, effect, findings, images, an example), the worst effect first."""
-    counts = Counter((f.problem, f.effect) for f in findings)
-    images, example = defaultdict(set), {}
-    for finding in findings:
-        key = (finding.problem, finding.effect)
-        images[key].add(finding.path)
-        example.setdefault(
-            key, f'{finding.path}: {finding.detail}' if finding.detail else finding.path
-        )
-    order = list(EFFECTS)
-    return [
-        (problem, effect, number, len(images[problem, effect]), example[problem, effect])
-        for (problem, effect), number in sorted(
-            counts.items(), key=lambda item: (order.index(item[0][1]), -item[1])
-        )
-    ]

@@ -1,0 +1,53 @@
+"""What a check of data finds, and how findings are summarized."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: What training does about a problem.
+EFFECTS = {
+    'stops': 'training stops',
+    'unnoticed': 'is trained on unnoticed',
+    'replaced': 'another image is taken',
+    'left out': 'the annotation or image is left out',
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        path: The image.
+        problem: A few words that many findings share.
+        detail: The numbers.
+        effect: One of :data:`EFFECTS`.
+        box: Left, top, width and height in pixels, where a box is the problem.
+    """
+
+    path: str
+    problem: str
+    detail: str
+    effect: str
+    box: tuple[float, ...] | None = None
+
+
+def summarize_findings(findings: Sequence[Finding]) -> list[tuple[str, str, int, int, str]]:
+    """Rows (problem, effect, findings, images, an example), the worst effect first."""
+    counts = Counter((f.problem, f.effect) for f in findings)
+    images, example = defaultdict(set), {}
+    for finding in findings:
+        key = (finding.problem, finding.effect)
+        images[key].add(finding.path)
+        example.setdefault(
+            key, f'{finding.path}: {finding.detail}' if finding.detail else finding.path
+        )
+    order = list(EFFECTS)
+    return [
+        (problem, effect, number, len(images[problem, effect]), example[problem, effect])
+        for (problem, effect), number in sorted(
+            counts.items(), key=lambda item: (order.index(item[0][1]), -item[1])
+        )
+    ]
