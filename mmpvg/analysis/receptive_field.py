@@ -55,8 +55,17 @@ def accumulate_fields(
     return (fields / totals.where(totals > 0, torch.ones_like(totals))).cpu().numpy()
 
 
+def centre_token(grid: tuple[int, int]) -> tuple[int, int]:
+    """Row and column of the centre token of a grid (h, w).
+
+    On an even side it is the one before the middle, so (6, 6) of 14x14, index 90: the token of
+    GAB's code, of OpenERF by its authors, and of LaPE's similarity script.
+    """
+    return (grid[0] - 1) // 2, (grid[1] - 1) // 2
+
+
 def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
-    """The features of the token at the centre, (h // 2, w // 2): of every block, and at the end.
+    """The features of the centre token (:func:`centre_token`): of every block, and at the end.
 
     Of each block the channel mean of its output; at the end that of what leaves the network, after
     the last norm and its PE, as in the paper. Behind a LayerNorm whose weights are all equal, as
@@ -72,8 +81,8 @@ def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
 
     def features(images: Tensor) -> list[Tensor]:
         record = record_network(vit, images)
-        h, w = record.grid
-        centre = (h // 2) * w + w // 2
+        row, column = centre_token(record.grid)
+        centre = row * record.grid[1] + column
         outputs = [block.output for block in record.blocks] + [record.last]
         return [output[:, centre].mean(1) for output in outputs]
 
@@ -90,7 +99,8 @@ def share_outside(field: np.ndarray, patch_size: int) -> float:
         field: (H, W), of :func:`centre_features`.
         patch_size: Side of a patch, in pixels.
     """
-    top, left = (-(-side // patch_size) // 2 * patch_size for side in field.shape)
+    grid = tuple(-(-side // patch_size) for side in field.shape)
+    top, left = (place * patch_size for place in centre_token(grid))
     total = field.sum()
     own = field[top : top + patch_size, left : left + patch_size].sum()
     return float(1 - own / total) if total > 0 else float('nan')

@@ -12,6 +12,7 @@ from mmpvg.analysis import (
     InspectedModel,
     accumulate_fields,
     centre_features,
+    centre_token,
     field_spread,
     fit_gaussian,
     learnt_gaussians,
@@ -84,7 +85,7 @@ def test_fields_are_summed_over_images_before_they_are_normalised():
 
 
 def test_a_network_of_windows_sees_its_window_alone(make_vit):
-    # 6x10 patches in windows of 4: the centre token (3, 5) lies in rows 0 to 3, columns 4 to 7.
+    # 6x10 patches in windows of 4: the centre token (2, 4) lies in rows 0 to 3, columns 4 to 7.
     vit = make_vit(window_size=4, global_blocks=(), pe_delivery='mpvg').double()
     fields = accumulate_fields(centre_features(vit), [torch.rand(2, 3, 48, 80).double()])
     for field in fields:
@@ -102,7 +103,23 @@ def test_blocks_whose_attention_gives_nothing_see_their_own_patch(make_vit):
     fields = accumulate_fields(centre_features(vit), [torch.rand(2, 3, 24, 40)])
     for field in fields:
         assert share_outside(field, 8) == pytest.approx(0, abs=1e-12)
+        # The image of 3x5 patches has its centre in the middle; of 4x6, before it.
         assert field[8:16, 16:24].sum() == pytest.approx(1)
+    fields = accumulate_fields(centre_features(vit), [torch.rand(2, 3, 32, 48)])
+    for field in fields:
+        assert share_outside(field, 8) == pytest.approx(0, abs=1e-12)
+        assert field[8:16, 16:24].sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ('grid', 'index'), [((14, 14), 90), ((24, 24), 275), ((32, 32), 495), ((7, 7), 24), ((1, 2), 0)]
+)
+def test_the_centre_token_is_that_of_gaussian_attention_biass_code(grid, index):
+    row, column = centre_token(grid)
+    assert row * grid[1] + column == index
+    if grid[0] == grid[1] and grid[0] % 2 == 0:
+        # Its own expression.
+        assert index == grid[0] * grid[1] // 2 - (grid[0] // 2 + 1)
 
 
 def test_a_blur_of_known_width_is_found():
@@ -177,9 +194,13 @@ def test_fit_is_scipys_of_all_parameters(spike):
     assert fit.amplitude == pytest.approx(fitted[0], rel=1e-4)
     assert fit.centre == pytest.approx(fitted[1:3], abs=1e-3)
     assert fit.sigma == pytest.approx(np.abs(fitted[3:]), rel=1e-4)
-    left = np.square(gaussian(None, *fitted) - field.ravel()).sum()
-    expected = 1 - left / np.square(field - field.mean()).sum()
-    assert fit.r_squared == pytest.approx(expected, abs=1e-8)
+    residual = field.ravel() - gaussian(None, *fitted)
+    left = np.square(gaussian(None, fit.amplitude, *fit.centre, *fit.sigma) - field.ravel()).sum()
+    assert left == pytest.approx(np.square(residual).sum(), rel=1e-8)
+    assert fit.r_squared == pytest.approx(1 - residual.var() / field.var(), abs=1e-8)
+    # Not 1 - residual / total sum of squares, which counts the mean of the residual too.
+    total = np.square(field - field.mean()).sum()
+    assert fit.r_squared > 1 - left / total
 
 
 def test_r_squared_of_noise_is_low():
@@ -197,12 +218,12 @@ def test_spread_and_share_of_known_fields():
     uniform = np.full((48, 80), 1 / (48 * 80))
     expected = math.sqrt((48**2 - 1) / 12), math.sqrt((80**2 - 1) / 12)
     assert field_spread(uniform) == pytest.approx(expected)
-    # The centre token of 6x10 patches of 8 pixels is (3, 5).
+    # The centre token of 6x10 patches of 8 pixels is (2, 4).
     assert share_outside(uniform, 8) == pytest.approx(1 - 1 / 60)
     point = np.zeros((48, 80))
-    point[24, 47] = 1
+    point[16, 39] = 1
     assert share_outside(point, 8) == 0 and field_spread(point) == (0, 0)
-    point[24, 48] = 3
+    point[16, 40] = 3
     assert share_outside(point, 8) == 0.75
     # 47x79 pixels are as many patches, the last ones cut off.
     assert share_outside(point[:47, :79], 8) == 0.75
