@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from itertools import count
 
 from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 from ..utils import require_stack
 from .backbone_start import start_backbone
@@ -20,6 +22,7 @@ from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
 from .preflight import check_data_files
 from .run_checkpoints import read_checkpoints_safely, resume_from_latest
+from .strides import check_segmenter_sizes, check_strides
 from .tta import use_tta
 
 # Runs of this process.
@@ -116,6 +119,10 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     fit_to_host(cfg)
     runner = _build_runner(cfg)
     check_batch_norm(cfg)
+    if isinstance(runner.model, nn.Module):  # not with --fsdp, which builds it later
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_strides(model)
+        check_segmenter_sizes(cfg, model)
     warn_of_batch_size(cfg)
     try:
         runner.train()
