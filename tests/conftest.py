@@ -58,6 +58,17 @@ def run_tool(repo, monkeypatch):
     return run
 
 
+@pytest.fixture
+def run_module(monkeypatch):
+    """Run ``python -m NAME`` in this process: ``run_module('benchmarks.speed', *arguments)``."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr('sys.argv', [name, *map(str, arguments)])
+        runpy.run_module(name, run_name='__main__')
+
+    return run
+
+
 @pytest.fixture(scope='session')
 def digits_data(tmp_path_factory) -> Path:
     """The digits, cut to 16 images a class to train on and one to validate on."""
@@ -80,3 +91,39 @@ def sample_data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('data') / 'sample'
     make_sample_dataset(folder, num_train=16, num_val=4, progress=False)
     return folder
+
+
+@pytest.fixture
+def make_vit():
+    """Make a network of three blocks in which no norm is the identity and no bias is zero."""
+
+    import torch
+
+    from mmpvg.models import MPVGViT
+
+    def make(pe_delivery='mpvg', **kwargs):
+        torch.manual_seed(0)
+        arch = dict(embed_dims=16, num_layers=3, num_heads=2)
+        kwargs = {**dict(arch=arch, img_size=32, patch_size=8), **kwargs}
+        vit = MPVGViT(pe_delivery=pe_delivery, **kwargs).eval()
+        with torch.no_grad():
+            for parameter in vit.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        return vit
+
+    return make
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are written meanwhile."""
+    from matplotlib.figure import Figure
+
+    written, save = [], Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        written.append(figure)
+        return save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, 'savefig', keep)
+    return written

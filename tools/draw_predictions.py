@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.config import Config, DictAction
 
-from mmpvg.visualization import draw_prediction_sheet
+from mmpvg.apis.prediction_sheet import draw_prediction_sheet
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ look() { # look NAME COMMAND...: its whole output in a log, what it wrote and it
 }
 
 echo '== the deliveries, trained and looked into'
-python $tools/delivery_study.py --seeds "${SEEDS:-3}" --jobs 2 2>"$out/delivery_study.log"
+python -m benchmarks.training.deliveries --seeds "${SEEDS:-3}" --jobs 2 2>"$out/delivery_study.log"
 if [[ ! -f $study/gaussian_0/.done ]]; then
     echo '== a Gaussian attention bias, trained'
     run "$out/gaussian.log" python tools/train.py "configs/sample/$config" --resume \

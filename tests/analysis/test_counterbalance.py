@@ -5,8 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mmpvg.analysis import measure_counterbalance, pearson, record_network
-from mmpvg.visualization import draw_counterbalance, draw_embedding_maps, draw_last_norms
+from mmpvg.analysis.counterbalance import measure_counterbalance, pearson
+from mmpvg.analysis.counterbalance_plot import (
+    draw_counterbalance,
+    draw_embedding_maps,
+    draw_last_norms,
+)
+from mmpvg.analysis.inspection import record_network
 
 
 def test_pearson_is_numpys():

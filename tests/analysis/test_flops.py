@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmpvg.analysis import count_macs, part_costs
+from mmpvg.analysis.flops import count_macs, part_costs
 from mmpvg.models import MPVGViT, MPVGViTAdapter, SimpleFeaturePyramid
 
 DIMS, HEADS, DEPTH, PATCH = 48, 3, 4, 16

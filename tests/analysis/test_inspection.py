@@ -6,7 +6,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from mmpvg.analysis import find_vit, image_files, open_model, record_network
+from mmpvg.analysis.inspection import find_vit, image_files, open_model, record_network
 from mmpvg.models.layers.flex import has_flex_attention
 
 

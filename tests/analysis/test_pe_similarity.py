@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmpvg.analysis import (
+from mmpvg.analysis.pe_similarity import (
     cosine_similarity,
     delivered_tables,
     neighbour_contrast,
     resize_distortions,
     similarity_mosaic,
 )
-from mmpvg.visualization import draw_distortions, draw_mosaics
+from mmpvg.analysis.pe_similarity_plot import draw_distortions, draw_mosaics
 
 
 @pytest.fixture

@@ -8,21 +8,18 @@ import torch
 from scipy.optimize import curve_fit
 from torch.nn import functional as F
 
-from mmpvg.analysis import (
-    InspectedModel,
+from mmpvg.analysis.field_study import measure_fields, places_of, states_of
+from mmpvg.analysis.gaussian_fit import field_spread, fit_gaussian
+from mmpvg.analysis.inspection import InspectedModel
+from mmpvg.analysis.receptive_field import (
     accumulate_fields,
     centre_features,
     centre_token,
-    field_spread,
-    fit_gaussian,
     learnt_gaussians,
-    measure_fields,
     pe_state,
-    places_of,
     share_outside,
-    states_of,
 )
-from mmpvg.visualization import draw_field_curves, draw_fields
+from mmpvg.analysis.receptive_field_plot import draw_field_curves, draw_fields
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmpvg.analysis.shape_study import _sample
+from benchmarks.robustness.shape_study import _sample
 from mmpvg.engine import Float32BoxesHook
 
 

@@ -109,7 +109,7 @@ def check_images(task, rows, config, checkpoints, options, work_dir):
 
 
 def check_page(repo, html, told, rows):
-    page = load(repo / 'tests/visualization/html_reader.py').Page(html)
+    page = load(repo / 'tests/comparison/html_reader.py').Page(html)
     assert not page.count('script') and not page.count('link')
     shown = min(3, sum(float(row['difference']) != 0 for row in rows))
     assert shown

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import torch
 
-from mmpvg.analysis import gradients_of_processes
+from benchmarks.robustness.process_study import gradients_of_processes
 
 pytestmark = pytest.mark.slow
 

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mmpvg.analysis import Comparison, compare, load_candidates
+from mmpvg.comparison.candidates import load_candidates
+from mmpvg.comparison.comparison import Comparison, compare
+from mmpvg.comparison.page import write_comparison_page
 from mmpvg.utils.command_line import told_by
 from mmpvg.utils.folder import make_folder
 from mmpvg.utils.whole_file import write_whole
-from mmpvg.visualization import write_comparison_page
 
 
 def main() -> None:

@@ -16,14 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpvg.analysis import measure_counterbalance
+from mmpvg.analysis.counterbalance import measure_counterbalance
+from mmpvg.analysis.counterbalance_plot import (
+    draw_counterbalance,
+    draw_embedding_maps,
+    draw_last_norms,
+)
 from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     batches_of,
     opened_models,
 )
 from mmpvg.utils.command_line import size_of, told_by
-from mmpvg.visualization import draw_counterbalance, draw_embedding_maps, draw_last_norms
 
 SIZE_HELP = 'images are stretched to it; the size of the PE table of each model if not said'
 

@@ -13,7 +13,7 @@ import argparse
 from mmengine.config import DictAction
 from mmengine.model import revert_sync_batchnorm
 
-from mmpvg.analysis import part_costs
+from mmpvg.analysis.flops import part_costs
 from mmpvg.engine.config_model import build_config_model
 
 

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mmpvg.analysis import (
+from mmpvg.analysis.inspection_arguments import (
+    add_inspection_arguments,
+    opened_models,
+)
+from mmpvg.analysis.pe_similarity import (
     ResizeDistortion,
     delivered_tables,
     resize_distortions,
     similarity_mosaic,
 )
-from mmpvg.analysis.inspection_arguments import (
-    add_inspection_arguments,
-    opened_models,
-)
+from mmpvg.analysis.pe_similarity_plot import draw_distortions, draw_mosaics
 from mmpvg.utils.command_line import positive, size_of, told_by
-from mmpvg.visualization import draw_distortions, draw_mosaics
 
 KERNELS = ('bicubic', 'bilinear', 'nearest-exact', 'nearest', 'area')
 

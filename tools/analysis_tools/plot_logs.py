@@ -11,8 +11,8 @@ import argparse
 import csv
 from pathlib import Path
 
-from mmpvg.analysis import Curve, read_run_logs
-from mmpvg.visualization import draw_run_logs
+from mmpvg.logs.run_logs import Curve, read_run_logs
+from mmpvg.logs.run_logs_plot import draw_run_logs
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mmengine.optim import build_optim_wrapper
 
-from mmpvg.analysis import learning_rate_curve
 from mmpvg.engine.config_model import build_config_model
-from mmpvg.visualization import draw_schedules
+from mmpvg.logs.schedule import learning_rate_curve
+from mmpvg.logs.schedule_plot import draw_schedules
 
 
 def main() -> None:

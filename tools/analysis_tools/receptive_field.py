@@ -17,20 +17,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mmpvg.analysis import (
-    PE_STATES,
-    learnt_gaussians,
-    measure_fields,
-    places_of,
-    states_of,
-)
+from mmpvg.analysis.field_study import measure_fields, places_of, states_of
 from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     batches_of,
     opened_models,
 )
+from mmpvg.analysis.receptive_field import PE_STATES, learnt_gaussians
+from mmpvg.analysis.receptive_field_plot import draw_field_curves, draw_fields
 from mmpvg.utils.command_line import size_of, told_by
-from mmpvg.visualization import draw_field_curves, draw_fields
 
 COLUMNS = (
     'model height width pe place sigma_y sigma_x sigma_y_patches sigma_x_patches '

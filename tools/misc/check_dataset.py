@@ -18,8 +18,8 @@ from mmengine.utils import ProgressBar
 
 from mmpvg.datasets.checks.decode import check_dataset
 from mmpvg.datasets.checks.finding import EFFECTS, Finding, summarize_findings
+from mmpvg.datasets.checks.finding_sheet import draw_findings
 from mmpvg.engine.preflight import datasets_in
-from mmpvg.visualization import draw_findings
 
 
 def main() -> None:

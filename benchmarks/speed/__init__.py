@@ -1,0 +1,1 @@
+"""Time and memory of the networks, beside those of timm, mmpretrain and mmseg."""

@@ -1,0 +1,1 @@
+"""Small trainings of several configs and seeds, summarized in one table."""

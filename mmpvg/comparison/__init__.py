@@ -1,0 +1,1 @@
+"""Two checkpoints on one test set, image by image."""

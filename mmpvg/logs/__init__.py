@@ -1,0 +1,1 @@
+"""Training curves of past runs, and learning-rate schedules of configs."""
