@@ -63,6 +63,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmpvg', 'mmpvg.*']),
+    package_data={'mmpvg.comparison': ['templates/*.html']},
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.9',
     install_requires=read_requirements('runtime'),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpvg.analysis.counterbalance import Counterbalance
-from mmpvg.utils.colors import COLOUR_MAP, look
+from mmpvg.utils.colors import COLOR_MAP, look
 from mmpvg.utils.figure import pyplot, save_figure
 
 
@@ -64,7 +64,7 @@ def draw_embedding_maps(result: Counterbalance, path: str | Path) -> Path:
         3, depth, figsize=(1.5 * depth + 1, 6), layout='constrained', squeeze=False
     )
     limit = float(np.percentile(np.abs(result.embeddings), 99))
-    style = dict(cmap=COLOUR_MAP, vmin=-limit, vmax=limit, aspect='auto')
+    style = dict(cmap=COLOR_MAP, vmin=-limit, vmax=limit, aspect='auto')
     for block, (embedding, pe) in enumerate(zip(result.embeddings, result.pes)):
         rows = embedding, pe, None if pe is None else embedding + pe
         for axis, values in zip(axes[:, block], rows):
@@ -104,7 +104,7 @@ def draw_last_norms(results: Mapping[str, Counterbalance], path: str | Path) -> 
             middle, half = (values.max() + values.min()) / 2, (values.max() - values.min()) / 2
             half = max(half, 1e-3 * abs(middle))
             limits = dict(vmin=middle - half, vmax=middle + half)
-            image = axis.imshow(values, cmap=COLOUR_MAP, interpolation='nearest', **limits)
+            image = axis.imshow(values, cmap=COLOR_MAP, interpolation='nearest', **limits)
             axis.set(xticks=[], yticks=[])
             axis.set_xlabel(f'mean {values.mean():.3g}', fontsize=8)
             bar = figure.colorbar(image, ax=axis, shrink=0.8)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpvg.analysis.pe_similarity import ResizeDistortion
-from mmpvg.utils.colors import COLOUR_MAP, look
+from mmpvg.utils.colors import COLOR_MAP, look
 from mmpvg.utils.figure import pyplot, save_figure
 
 
@@ -38,7 +38,7 @@ def draw_mosaics(mosaics: Mapping[str, np.ndarray], path: str | Path, title: str
     ranges = [np.percentile(mosaic, [0.5, 99]) for mosaic in mosaics.values()]
     low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
     for axis, (name, mosaic) in zip(axes.flat, mosaics.items()):
-        image = axis.imshow(_with_gaps(mosaic), cmap=COLOUR_MAP, vmin=low, vmax=high)
+        image = axis.imshow(_with_gaps(mosaic), cmap=COLOR_MAP, vmin=low, vmax=high)
         axis.set(xticks=[], yticks=[])
         axis.set_title(name, loc='left', fontsize=10)
     for axis in list(axes.flat)[len(mosaics) :]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmpvg.analysis.field_study import MeasuredField
 from mmpvg.analysis.receptive_field import PE_STATES, LearntGaussian
-from mmpvg.utils.colors import COLOUR_MAP, look
+from mmpvg.utils.colors import COLOR_MAP, look
 from mmpvg.utils.figure import pyplot, save_figure
 
 # Fields in a row.
@@ -112,7 +112,7 @@ def draw_field_curves(
 def _draw_field(axis: Any, measured: MeasuredField) -> None:
     """The field, its Gaussian, and their numbers."""
     root = np.sqrt(measured.field)
-    axis.imshow(root, cmap=COLOUR_MAP, vmin=0, vmax=np.percentile(root, 99.5) or None)
+    axis.imshow(root, cmap=COLOR_MAP, vmin=0, vmax=np.percentile(root, 99.5) or None)
     _ellipse(axis, measured)
     height, width = measured.size
     axis.set_axis_on()

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from mmpvg.engine.inference.inferencers import visualizer_type
 from mmpvg.engine.inference.reading import ImageReader, as_rgb, reader_of
-from mmpvg.utils.colors import COLOURS
+from mmpvg.utils.colors import COLORS
 from mmpvg.utils.fixed_seed import fixed_numpy_seed
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class SamplePainter:
 
 
 def _rgb(index: int) -> tuple[int, ...]:
-    return tuple(bytes.fromhex(COLOURS[index % len(COLOURS)][1:]))
+    return tuple(bytes.fromhex(COLORS[index % len(COLORS)][1:]))
 
 
 def _enlarge(sample: BaseDataElement, scale: int) -> BaseDataElement:

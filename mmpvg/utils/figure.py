@@ -17,14 +17,22 @@ def pyplot() -> Any:
 
 
 def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> Path:
-    """Write a figure, make its folder, and close it; tell where it is."""
-    from matplotlib.text import Text
+    """Write a figure, make its folder, and close it.
 
-    for text in figure.findobj(Text):
-        # Names of models and files stand in labels; a dollar in them is no formula.
-        text.set_parse_math(False)
+    Returns:
+        The path.
+    """
+    plain_text(figure)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
     pyplot().close(figure)
     return path
+
+
+def plain_text(figure: Any) -> None:
+    """Turn off formulas in labels: a dollar in the name of a model or file is a dollar."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)

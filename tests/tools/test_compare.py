@@ -113,12 +113,13 @@ def check_page(repo, html, told, rows):
     assert not page.count('script') and not page.count('link')
     shown = min(3, sum(float(row['difference']) != 0 for row in rows))
     assert shown
-    images = [attributes for tag, attributes in page.elements if tag == 'img']
+    chart, *images = [attributes for tag, attributes in page.elements if tag == 'img']
     assert len(images) == 4 * shown and page.count('article') == shown
     assert all(each['src'].startswith('data:image/jpeg;base64,') for each in images)
     assert all(each['alt'].endswith(('.jpg', '.jpg with its ground truth')) or 'prediction' in
                each['alt'] for each in images)  # fmt: skip
-    assert page.count('svg') == 1
+    assert chart['src'].startswith('data:image/svg+xml;base64,')
+    assert NAMES[1] in chart['alt']
     assert 'http:' not in html and 'https:' not in html
     assert all(name in page.text for name in NAMES)
     cells = {row[0]: row[1:] for row in page.cells}
