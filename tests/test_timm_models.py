@@ -16,7 +16,7 @@ import mmpvg.timm_models
 from mmpvg.checkpoints import PretrainedViT
 from mmpvg.models import MPVGViT
 
-# papers.md, section 1.
+# docs/papers.md, section 1.
 PUBLISHED = {
     ('tiny', 'default'): 5_717_416, ('tiny', 'lape'): 5_722_024,
     ('tiny', 'pvg'): 5_721_256, ('tiny', 'mpvg'): 5_721_640,

@@ -1,4 +1,4 @@
-"""The metafiles and READMEs say what the configs are; published figures are papers.md's."""
+"""The metafiles and READMEs say what the configs are; published figures are docs/papers.md's."""
 
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def test_readmes_hold_the_table_of_their_metafile(folder):
     assert between.split('<!-- end of models -->')[0].strip() == format_table(METAFILES[folder])
 
 
-# papers.md, section 1: box / mask AP, and mIoU.
+# docs/papers.md, section 1: box / mask AP, and mIoU.
 PUBLISHED = {
     'mask_rcnn_vit-adapter-t_{}_8xb1-ms-3x_coco': {
         'default': {'box AP': 45.9, 'mask AP': 41.0},

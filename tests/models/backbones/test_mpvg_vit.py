@@ -13,7 +13,7 @@ from mmpvg.models.layers import resize_position_embedding
 
 TINY = dict(embed_dims=48, num_layers=4, num_heads=3)
 
-# papers.md, section 1: with a 1000-class linear head.
+# docs/papers.md, section 1: with a 1000-class linear head.
 PUBLISHED = {
     ('deit-tiny', 'default'): 5_717_416,
     ('deit-tiny', 'lape'): 5_722_024,
@@ -184,7 +184,7 @@ def test_registers_receive_no_position_embedding(delivery):
 
 
 def transcription(vit, image, delivery):
-    """The equations of papers.md section 1, with plain functions and one window-free attention."""
+    """Equations of docs/papers.md, section 1, with plain functions and one window-free attention."""
     params = dict(vit.named_parameters())
 
     def ln(x, name):

@@ -10,7 +10,7 @@ from mmpvg.models.layers import Attention, GaussianAttentionBias
 
 
 def double_loop(a, sigma, grid, num_extra=0):
-    """papers.md section 4, pair by pair; also the derivatives by a and sigma."""
+    """docs/papers.md section 3, pair by pair; also the derivatives by a and sigma."""
     h, w = grid
     places = [(y, x) for y in range(h) for x in range(w)]
     size = num_extra + len(places)

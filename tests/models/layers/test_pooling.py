@@ -8,7 +8,7 @@ from mmpvg.models.layers import AveragePooling, GeneralizedMeanPooling
 
 
 def equation(tokens, exponents, eps=1e-6):
-    """papers.md section 3, in double precision."""
+    """docs/papers.md section 2, in double precision."""
     values = np.maximum(tokens.numpy().astype(np.float64), eps)
     p = np.repeat(exponents, tokens.shape[2] // len(exponents))
     return (values**p).mean(axis=1) ** (1 / p)

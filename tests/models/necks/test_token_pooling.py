@@ -11,7 +11,7 @@ ARCH = dict(embed_dims=12, num_layers=2, num_heads=3)
 
 
 def equation(feature, exponents, eps=1e-6):
-    """papers.md section 3, in numpy's float64, for a map of shape (B, C, H, W)."""
+    """docs/papers.md section 2, in numpy's float64, for a map of shape (B, C, H, W)."""
     feature = np.maximum(feature.double().numpy(), eps)
     channels = feature.shape[1]
     p = np.repeat(exponents, channels // len(exponents))[None, :]
