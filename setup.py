@@ -61,11 +61,14 @@ setup(
     'MMSegmentation',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
+    author='The mmpvg authors',
     license='Apache-2.0',
+    keywords='computer vision, vision transformer, position embedding, object detection, '
+    'semantic segmentation, OpenMMLab',
     packages=find_packages(include=['mmpvg', 'mmpvg.*']),
-    package_data={'mmpvg.comparison': ['templates/*.html']},
+    package_data={'mmpvg': ['py.typed'], 'mmpvg.comparison': ['templates/*.html']},
     cmdclass={'build_py': BuildWithMim},
-    python_requires='>=3.9',
+    python_requires='>=3.10',
     install_requires=read_requirements('runtime'),
     extras_require={
         'current': current,
@@ -78,7 +81,11 @@ setup(
     classifiers=[
         'Development Status :: 4 - Beta',
         'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
         'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     zip_safe=False,

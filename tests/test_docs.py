@@ -8,6 +8,8 @@ import pytest
 def documents(root):
     return [
         root / 'README.md',
+        root / 'CONTRIBUTING.md',
+        root / 'CHANGELOG.md',
         *sorted(root.glob('docs/*.md')),
         *sorted(root.glob('configs/**/*.md')),
     ]
@@ -28,6 +30,37 @@ def test_links_lead_somewhere(repo):
 def test_nothing_is_left_to_be_filled_in(mark, repo):
     left = [str(d.relative_to(repo)) for d in documents(repo) if re.search(mark, d.read_text())]
     assert not left
+
+
+def test_modules_that_are_run_are_there(repo):
+    gone = [
+        f'{document.relative_to(repo)}: {module}'
+        for document in documents(repo)
+        for module in re.findall(r'python -m ((?:mmpvg|benchmarks)[\w.]*\w)', document.read_text())
+        if not (repo / f'{module.replace(".", "/")}.py').is_file()
+        and not (repo / module.replace('.', '/') / '__main__.py').is_file()
+    ]
+    assert not gone
+
+
+# Files that a reader is sent to: in prose and comments too, not only in links.
+ROOMS = 'mmpvg|tests|tools|docs|configs|benchmarks|requirements'
+NAMED = rf'(?<![\w/.-])((?:{ROOMS})/[\w./-]*\w\.(?:py|md|sh|txt|yml|png))'
+
+
+def test_files_named_in_text_are_there(repo):
+    sources = [
+        path
+        for room in ('mmpvg', 'tools', 'benchmarks', 'configs')
+        for path in (repo / room).rglob('*.py')
+    ]
+    gone = [
+        f'{path.relative_to(repo)}: {name}'
+        for path in [*documents(repo), *sources]
+        for name in re.findall(NAMED, path.read_text())
+        if not (repo / name).exists()
+    ]
+    assert not gone
 
 
 def test_commands_name_files_that_are_there(repo):

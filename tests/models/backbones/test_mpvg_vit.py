@@ -184,7 +184,7 @@ def test_registers_receive_no_position_embedding(delivery):
 
 
 def transcription(vit, image, delivery):
-    """Equations of docs/papers.md, section 1, with plain functions and one window-free attention."""
+    """Equations of docs/papers.md, section 1, in plain functions, with global attention alone."""
     params = dict(vit.named_parameters())
 
     def ln(x, name):
