@@ -22,6 +22,8 @@ from ..adapter import (
     unflatten_tokens,
 )
 from ..adapter.spatial_prior import build_batch_norm, init_convolution
+from ..layers.patch_embed import square_side
+from ..layers.tracing import spatial_size
 from ..layers.windows import Grid
 from .mpvg_vit import MPVGViT
 
@@ -173,13 +175,13 @@ class MPVGViTAdapter(MPVGViT):
             Contiguous maps of shape (B, D, ceil(H / s), ceil(W / s)) for strides s of 4 to 32.
         """
         finest, *maps = self.spatial_prior(x)
-        levels = [Level(tuple(m.shape[2:]), s) for m, s in zip(maps, STRIDES[1:])]
+        levels = [Level(spatial_size(m), s) for m, s in zip(maps, STRIDES[1:])]
         c = flatten_maps([m + e[:, None, None] for m, e in zip(maps, self.level_embed)])
 
         x, grid, delivered = self._embed(x)
         vit_level = [Level(grid, PATCH_SIZE)]
-        in_pyramid = SamplingPlaces.of(vit_level, levels, x.device)
-        in_vit = SamplingPlaces.of(levels, vit_level, x.device)
+        in_pyramid = SamplingPlaces.of(vit_level, levels, x)
+        in_vit = SamplingPlaces.of(levels, vit_level, x)
         run_outputs = []
         for interaction, (first, last) in zip(self.interactions, self.runs):
             x = self._run(interaction.injector, x, c, in_pyramid)
@@ -202,7 +204,9 @@ class MPVGViTAdapter(MPVGViT):
             m + _crop(_rescale(vit_map, PATCH_SIZE / stride), m)
             for m, vit_map, stride in zip((finest, *maps), vit_maps, STRIDES)
         ]
-        return tuple(norm(m).contiguous() for norm, m in zip(self.output_norms, outputs))
+        # In a batch of one, a map made of tokens has no unique memory format, and the backward pass
+        # of torch's BatchNorm misreads it on CPUs.
+        return tuple(norm(m.contiguous()) for norm, m in zip(self.output_norms, outputs))
 
     def forward_tokens(self, x: Tensor) -> tuple[list[Tensor], Grid]:
         """Not offered: the ViT's tokens without the adapter would be another network's.
@@ -232,12 +236,13 @@ def _rescale(x: Tensor, scale: float) -> Tensor:
 
 
 def _crop(x: Tensor, like: Tensor) -> Tensor:
-    return x[:, :, : like.shape[2], : like.shape[3]]
+    height, width = spatial_size(like)
+    return x[:, :, :height, :width]
 
 
 def _check_decided(kwargs: Mapping) -> None:
     """Refuse arguments of MPVGViT that the adapter decides."""
-    if kwargs.get('patch_size', PATCH_SIZE) != PATCH_SIZE:
+    if square_side(kwargs.get('patch_size', PATCH_SIZE)) != PATCH_SIZE:
         raise ValueError(
             f'MPVGViTAdapter needs patch_size={PATCH_SIZE}, whose grid is a level of its pyramid, '
             f'got {kwargs["patch_size"]}; PretrainedViT resizes the patches of a checkpoint'

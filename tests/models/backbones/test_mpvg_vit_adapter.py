@@ -189,6 +189,10 @@ def test_pyramid_is_that_of_the_papers_equations(size, delivery):
         assert torch.allclose(got.double(), wanted, atol=1e-4, rtol=1e-3)
 
 
+def test_a_patch_size_of_16_may_be_a_pair():
+    assert MPVGViTAdapter(TINY, patch_size=(16, 16), norm_cfg=BN).patch_embed.patch_size == 16
+
+
 @pytest.mark.parametrize('size', SIZES)
 def test_sizes_are_rounded_up_at_every_stride(size):
     maps = randomized()(torch.randn(2, 3, *size))
