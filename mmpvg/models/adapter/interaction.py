@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import DropPath, build_layer_norm
+from ..layers.precision import upcast
 from .levels import Level, SamplingPlaces, flatten_maps, unflatten_tokens
 from .spatial_prior import init_convolution
 
@@ -42,8 +43,8 @@ class DeformableCrossAttention(nn.Module):
         )
         # mmcv casts the sampling points to the type of the values. Under autocast half precision
         # would move them by a tenth of a cell on a large map, and bfloat16 by a whole one.
-        self.attn.value_proj.register_forward_hook(_in_float32)
-        self.attn.output_proj.register_forward_pre_hook(_in_own_type)
+        self.attn.value_proj.register_forward_hook(_upcast_output)
+        self.attn.output_proj.register_forward_pre_hook(_cast_to_weight)
 
     def forward(self, x: Tensor, feat: Tensor, places: SamplingPlaces) -> Tensor:
         """Attend from x to feat.
@@ -156,10 +157,10 @@ class Interaction(nn.Module):
         self.extractors = nn.ModuleList(extractors)
 
 
-def _in_float32(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-    return output.float()
+def _upcast_output(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    return upcast(output)
 
 
-def _in_own_type(module: nn.Linear, inputs: tuple[Tensor]) -> tuple[Tensor]:
+def _cast_to_weight(module: nn.Linear, inputs: tuple[Tensor]) -> tuple[Tensor]:
     # Of a model that is half precision as a whole; autocast casts by itself.
     return (inputs[0].to(module.weight.dtype),)

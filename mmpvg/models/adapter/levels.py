@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..layers.precision import at_least_float32
 from ..layers.windows import Grid
 
 
@@ -39,7 +40,9 @@ def unflatten_tokens(tokens: Tensor, levels: Sequence[Level]) -> list[Tensor]:
     return [part.transpose(1, 2).unflatten(2, level.grid) for part, level in zip(parts, levels)]
 
 
-def reference_points(queries: Sequence[Level], keys: Sequence[Level], device=None) -> Tensor:
+def reference_points(
+    queries: Sequence[Level], keys: Sequence[Level], device=None, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Where each query cell's centre lies in every key map.
 
     In pixels first, so that the levels agree where an image is no multiple of every stride and
@@ -48,15 +51,16 @@ def reference_points(queries: Sequence[Level], keys: Sequence[Level], device=Non
     Args:
         queries: Levels whose cells ask.
         keys: Levels whose maps are sampled.
-        device: Where the points shall be.
+        device: Device of the points.
+        dtype: Type of the points.
 
     Returns:
         (1, N, keys, 2): x and y over the width and height of each key map, in [0, 1] inside it.
     """
-    centres = torch.cat([_centres(level, device) for level in queries])
+    centres = torch.cat([_centres(level, device, dtype) for level in queries])
     extents = torch.tensor(
         [(key.grid[1] * key.stride, key.grid[0] * key.stride) for key in keys],
-        dtype=torch.float32,
+        dtype=dtype,
         device=device,
     )
     return (centres[:, None] / extents)[None]
@@ -76,18 +80,24 @@ class SamplingPlaces(NamedTuple):
     starts: Tensor
 
     @classmethod
-    def of(cls, queries: Sequence[Level], maps: Sequence[Level], device=None) -> SamplingPlaces:
-        """Compute them for cells of some levels that sample some maps."""
-        shapes = torch.tensor([level.grid for level in maps], device=device)
+    def of(cls, queries: Sequence[Level], maps: Sequence[Level], like: Tensor) -> SamplingPlaces:
+        """Compute them for cells of some levels that sample some maps.
+
+        Args:
+            queries: Levels whose cells sample.
+            maps: Levels that are sampled.
+            like: Sets device and type; half types get points in float32.
+        """
+        shapes = torch.tensor([level.grid for level in maps], device=like.device)
         ends = shapes.prod(1).cumsum(0)
         starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-        return cls(reference_points(queries, maps, device), shapes, starts)
+        points = reference_points(queries, maps, like.device, at_least_float32(like.dtype))
+        return cls(points, shapes, starts)
 
 
-def _centres(level: Level, device) -> Tensor:
+def _centres(level: Level, device, dtype: torch.dtype) -> Tensor:
     """(cells, 2): x and y of the centres of a map's cells, in pixels."""
     rows, columns = (
-        (torch.arange(side, dtype=torch.float32, device=device) + 0.5) * level.stride
-        for side in level.grid
+        (torch.arange(side, dtype=dtype, device=device) + 0.5) * level.stride for side in level.grid
     )
     return torch.cartesian_prod(rows, columns).flip(1)

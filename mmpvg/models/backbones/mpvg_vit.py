@@ -23,12 +23,12 @@ from ..layers import (
     PositionEmbedding,
     build_layer_norm,
 )
-from ..layers.tracing import is_compiling
+from ..layers.tracing import is_recording
 from ..layers.windows import Grid
 from .vit_arch import ViTArch
 from .vit_attention import block_indices, build_attentions, window_sizes
 
-OUT_TYPES = ('featmap', 'cls_token')
+OUT_TYPES = ('featmap', 'cls_token', 'featmap_and_cls_token')
 
 
 @MODELS.register_module()
@@ -48,7 +48,7 @@ class MPVGViT(BaseModule):
             ``embed_dims``, ``num_layers``, ``num_heads`` and, if not 4, ``mlp_ratio``.
         img_size: Native image size, in pixels: a side or (H, W). It sets the grid of the PE table
             and nothing else; any other size may arrive.
-        patch_size: Side of a patch, in pixels.
+        patch_size: Side of a patch, in pixels, or a pair of equal sides.
         in_channels: Channels of the image.
         pe_delivery: ``default`` (ViT), ``lape`` (LaPE, ICCV 2023), ``pvg`` or ``mpvg`` (MPVG, AAAI
             2025), or a dict of the switches of
@@ -82,7 +82,8 @@ class MPVGViT(BaseModule):
         out_indices: Blocks whose output is a feature map, ascending; negative ones count from the
             end.
         out_type: What a tap gives: ``featmap`` for the map of patches, ``cls_token`` for the class
-            token, as classification without pooling needs it.
+            token, as classification without pooling needs it, ``featmap_and_cls_token`` for the
+            pair of both, which mmseg's DPTHead reads (mmseg's ``output_cls_token=True``).
         final_norm: Whether the last norm, with MPVG's PE, is applied to the last block's output.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
         with_cp: Whether blocks are checkpointed (non-reentrant) while training, to save memory.
@@ -108,7 +109,7 @@ class MPVGViT(BaseModule):
         self,
         arch: str | Mapping = 'deit-tiny',
         img_size: int | Sequence[int] = 224,
-        patch_size: int = 16,
+        patch_size: int | Sequence[int] = 16,
         in_channels: int = 3,
         pe_delivery: str | Mapping = 'mpvg',
         pe_type: str | None = 'learnable',
@@ -150,12 +151,12 @@ class MPVGViT(BaseModule):
             )
         if out_type not in OUT_TYPES:
             raise ValueError(f'unknown out_type {out_type!r}; choose one of {", ".join(OUT_TYPES)}')
-        if out_type == 'cls_token' and not with_cls_token:
-            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+        if out_type != 'featmap' and not with_cls_token:
+            raise ValueError(f'out_type={out_type!r} needs with_cls_token=True')
         self.out_type = out_type
 
         self.patch_embed = PatchEmbed(patch_size, in_channels, dims)
-        native_grid = _native_grid(img_size, patch_size)
+        native_grid = _native_grid(img_size, self.patch_embed.patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
         self.register_tokens = (
             nn.Parameter(torch.zeros(1, num_registers, dims)) if num_registers else None
@@ -207,15 +208,15 @@ class MPVGViT(BaseModule):
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
         """Compute the outputs of the taps.
 
         Args:
             x: Images of shape (B, C, H, W), any H and W of at least a patch.
 
         Returns:
-            One output per tap: a contiguous map of shape (B, D, ceil(H / P), ceil(W / P)), or the
-            class token, (B, D).
+            One output per tap: a contiguous map of shape (B, D, ceil(H / P), ceil(W / P)), the
+            class token of shape (B, D), or the pair of both.
         """
         taps, grid = self.forward_tokens(x)
         return tuple(self._output(tokens, grid) for tokens in taps)
@@ -290,7 +291,7 @@ class MPVGViT(BaseModule):
         return [token for token in (self.register_tokens, self.cls_token) if token is not None]
 
     def _compute_delivery(self, grid: Grid) -> DeliveredPE:
-        if not torch.is_grad_enabled() or is_compiling():
+        if not torch.is_grad_enabled() or is_recording():
             return self._run_delivery(grid)
         # Of a batch of one, what the PE's norms keep for backward is 5 % of what the blocks do. To
         # compute it again costs next to nothing.
@@ -312,12 +313,15 @@ class MPVGViT(BaseModule):
         x = self.norm(x)
         return x if pe is None else x + pe
 
-    def _output(self, x: Tensor, grid: Grid) -> Tensor:
-        """(B, N, D) -> (B, D, h, w), or the class token."""
+    def _output(self, x: Tensor, grid: Grid) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, N, D) -> the map (B, D, h, w), the class token (B, D), or both."""
         num_patches = grid[0] * grid[1]
         if self.out_type == 'cls_token':
             return x[:, -num_patches - 1]
-        return x[:, -num_patches:].transpose(1, 2).unflatten(2, grid).contiguous()
+        featmap = x[:, -num_patches:].transpose(1, 2).unflatten(2, grid).contiguous()
+        if self.out_type == 'featmap':
+            return featmap
+        return featmap, x[:, -num_patches - 1]
 
     def takes_last_pe(self) -> bool:
         """Whether MPVG's PE has a place at the end of the network."""

@@ -22,11 +22,14 @@ from ..adapter import (
     unflatten_tokens,
 )
 from ..adapter.spatial_prior import build_batch_norm, init_convolution
+from ..layers.patch_embed import square_side
+from ..layers.tracing import spatial_size
 from ..layers.windows import Grid
 from .mpvg_vit import MPVGViT
 
 PATCH_SIZE = 16
 STRIDES = (4, 8, 16, 32)
+VIT_MAPS = ('each', 'last')
 
 # Heads of the deformable attention and channels of its values over D, as published.
 ADAPTER_ARCHS = {
@@ -43,8 +46,8 @@ class MPVGViTAdapter(MPVGViT):
 
     A convolutional pyramid, the spatial prior, runs beside the ViT. The blocks are cut into four
     runs. Before each, an injector lets the ViT's tokens read the pyramid; after it, an extractor
-    lets the pyramid read the tokens; after the last, two more do. The pyramid, with the ViT's map
-    after each run added to one level each, is the output.
+    lets the pyramid read the tokens; after the last, two more do. The pyramid, with a map of the
+    ViT added to every level, is the output.
 
     As published, there is no last norm. The PE that MPVG delivers to it, ``LN_p,last(pos)``, is
     added to the final ViT feature instead, the output of the last block; so the last extractors
@@ -65,16 +68,22 @@ class MPVGViTAdapter(MPVGViT):
         num_points: Points that a head samples in a map.
         conv_channels: Channels of the spatial prior's stem.
         cffn_ratio: Hidden channels of an extractor's MLP over D.
+        vit_maps: Which map of the ViT is added to a level of the pyramid: ``each`` adds the output
+            of each of the four runs to the level of its order, as ViT-Adapter's segmentation code;
+            ``last`` adds the output of the last run to all four levels, as its detection code.
+            Both resize it bilinearly to the level.
         norm_cfg: Norm of the convolutions and the outputs. SyncBN as published: on one GPU it is
             BatchNorm, and tools/train.py puts BatchNorm in its place where there are no GPUs.
         drop_path_rate: Stochastic depth of the blocks, as :class:`MPVGViT`'s, and of every
             extractor.
+        layer_scale: Initial value of the blocks' LayerScale, 1.0 as in ViT-Adapter's code; None
+            for no LayerScale.
         with_cp: Whether blocks, injectors and extractors are checkpointed while training.
         init_cfg: Initialization of mmengine, for instance
             ``dict(type='mmpvg.PretrainedViT', checkpoint=...)``, which fills the ViT and leaves the
             adapter as it starts.
         **kwargs: Further arguments of :class:`MPVGViT`: ``img_size``, ``pe_delivery``, ``pe_type``,
-            ``window_size``, ``global_blocks``, ``gaussian_bias``, ``layer_scale`` and so on. Not
+            ``window_size``, ``global_blocks``, ``gaussian_bias`` and so on. Not
             ``patch_size`` (16), ``with_cls_token``, ``num_registers``, ``out_indices``,
             ``out_type`` and ``final_norm``, which the adapter decides.
 
@@ -101,22 +110,28 @@ class MPVGViTAdapter(MPVGViT):
         num_points: int = 4,
         conv_channels: int = 64,
         cffn_ratio: float = 0.25,
+        vit_maps: str = 'each',
         norm_cfg: Mapping | None = None,
         drop_path_rate: float = 0.0,
+        layer_scale: float | None = 1.0,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
         **kwargs,
     ) -> None:
         require_stack('mmcv')
         _check_decided(kwargs)
+        if vit_maps not in VIT_MAPS:
+            raise ValueError(f'unknown vit_maps {vit_maps!r}; choose one of {", ".join(VIT_MAPS)}')
         super().__init__(
             arch,
             drop_path_rate=drop_path_rate,
+            layer_scale=layer_scale,
             with_cp=with_cp,
             final_norm=False,
             init_cfg=init_cfg,
             **kwargs,
         )
+        self.vit_maps = vit_maps
         dims, depth = self.embed_dims, self.arch.num_layers
         self.runs = _runs(interaction_indexes, depth)
         published = ADAPTER_ARCHS.get(arch) if isinstance(arch, str) else None
@@ -160,14 +175,14 @@ class MPVGViTAdapter(MPVGViT):
             Contiguous maps of shape (B, D, ceil(H / s), ceil(W / s)) for strides s of 4 to 32.
         """
         finest, *maps = self.spatial_prior(x)
-        levels = [Level(tuple(m.shape[2:]), s) for m, s in zip(maps, STRIDES[1:])]
+        levels = [Level(spatial_size(m), s) for m, s in zip(maps, STRIDES[1:])]
         c = flatten_maps([m + e[:, None, None] for m, e in zip(maps, self.level_embed)])
 
         x, grid, delivered = self._embed(x)
         vit_level = [Level(grid, PATCH_SIZE)]
-        in_pyramid = SamplingPlaces.of(vit_level, levels, x.device)
-        in_vit = SamplingPlaces.of(levels, vit_level, x.device)
-        taps = []
+        in_pyramid = SamplingPlaces.of(vit_level, levels, x)
+        in_vit = SamplingPlaces.of(levels, vit_level, x)
+        run_outputs = []
         for interaction, (first, last) in zip(self.interactions, self.runs):
             x = self._run(interaction.injector, x, c, in_pyramid)
             for index in range(first, last + 1):
@@ -176,16 +191,22 @@ class MPVGViTAdapter(MPVGViT):
                 x = x + delivered.last_norm
             for extractor in interaction.extractors:
                 c = self._run(extractor, c, x, in_vit, levels)
-            taps.append(self._output(x, grid))
+            run_outputs.append(x)
 
+        if self.vit_maps == 'last':
+            vit_maps = [self._output(x, grid)] * len(STRIDES)
+        else:
+            vit_maps = [self._output(tokens, grid) for tokens in run_outputs]
         maps = unflatten_tokens(c, levels)
         # Twice the rounded-up size of stride 8 may reach over that of stride 4.
         finest = finest + _crop(self.up(maps[0]), finest)
         outputs = [
-            m + _crop(_rescale(tap, PATCH_SIZE / stride), m)
-            for m, tap, stride in zip((finest, *maps), taps, STRIDES)
+            m + _crop(_rescale(vit_map, PATCH_SIZE / stride), m)
+            for m, vit_map, stride in zip((finest, *maps), vit_maps, STRIDES)
         ]
-        return tuple(norm(m).contiguous() for norm, m in zip(self.output_norms, outputs))
+        # In a batch of one, a map made of tokens has no unique memory format, and the backward pass
+        # of torch's BatchNorm misreads it on CPUs.
+        return tuple(norm(m.contiguous()) for norm, m in zip(self.output_norms, outputs))
 
     def forward_tokens(self, x: Tensor) -> tuple[list[Tensor], Grid]:
         """Not offered: the ViT's tokens without the adapter would be another network's.
@@ -215,12 +236,13 @@ def _rescale(x: Tensor, scale: float) -> Tensor:
 
 
 def _crop(x: Tensor, like: Tensor) -> Tensor:
-    return x[:, :, : like.shape[2], : like.shape[3]]
+    height, width = spatial_size(like)
+    return x[:, :, :height, :width]
 
 
 def _check_decided(kwargs: Mapping) -> None:
     """Refuse arguments of MPVGViT that the adapter decides."""
-    if kwargs.get('patch_size', PATCH_SIZE) != PATCH_SIZE:
+    if square_side(kwargs.get('patch_size', PATCH_SIZE)) != PATCH_SIZE:
         raise ValueError(
             f'MPVGViTAdapter needs patch_size={PATCH_SIZE}, whose grid is a level of its pyramid, '
             f'got {kwargs["patch_size"]}; PretrainedViT resizes the patches of a checkpoint'

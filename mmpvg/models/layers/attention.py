@@ -10,7 +10,7 @@ from .attention_bias import Axes, GaussianAttentionBias
 from .flex import gaussian_flex_attention
 from .relative_position import DecomposedRelativePosition, RelativePositionMlp
 from .separable_bias import separable_bias_attention
-from .tracing import is_compiling
+from .tracing import is_recording
 from .windows import Grid, partition, place, window_regions
 
 SEPARABLE = (GaussianAttentionBias, DecomposedRelativePosition)
@@ -41,7 +41,9 @@ def scaled_dot_product(
     if bias is not None:
         bias = bias.to(q.dtype)
     # On the CPU no fused kernel trains a bias, and the one that torch takes is slower than this.
-    if fused and not (bias is not None and bias.requires_grad and q.device.type == 'cpu'):
+    # A trace is the same with gradients on and off.
+    trains_bias = bias is not None and bias.requires_grad and not torch.jit.is_tracing()
+    if fused and not (trains_bias and q.device.type == 'cpu'):
         # Not expanded: torch pads a mask of odd width, and would pad every copy.
         mask = bias[None] if bias is not None and bias.ndim == 3 else bias
         return F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
@@ -150,7 +152,7 @@ class Attention(nn.Module):
             and q.device.type == 'cpu'
             and q.shape[2] == grid[0] * grid[1]
             and not torch.is_grad_enabled()
-            and not is_compiling()
+            and not is_recording()
         )
 
     def _pair_bias(

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .precision import upcast
 from .windows import Grid
 
 Axes = tuple[Tensor, Tensor]
@@ -40,7 +41,7 @@ class GaussianAttentionBias(nn.Module):
             larger: What :meth:`axes` gave for a grid that holds this one, to take it from there.
 
         Returns:
-            (heads, num_extra + h*w, num_extra + h*w), in float32.
+            (heads, num_extra + h*w, num_extra + h*w), in float32; in float64 where the module is.
         """
         with torch.autocast(self.a.device.type, enabled=False):
             rows, columns = self.axes(grid, larger)
@@ -56,12 +57,12 @@ class GaussianAttentionBias(nn.Module):
             larger: Those of a grid that holds this one, to cut them out.
 
         Returns:
-            (heads, h, h) and (heads, w, w), in float32.
+            (heads, h, h) and (heads, w, w), of the bias's type.
         """
         if larger is not None:
             return tuple(axis[:, :side, :side] for axis, side in zip(larger, grid))
         rows, columns = (self._along(side) for side in grid)
-        return self.a.float().square()[:, None, None] * rows, columns
+        return upcast(self.a).square()[:, None, None] * rows, columns
 
     def terms(self, grid: Grid, larger: Axes | None = None) -> tuple[Tensor, Tensor]:
         """Give the factors for every query.
@@ -71,8 +72,8 @@ class GaussianAttentionBias(nn.Module):
             larger: See :meth:`axes`.
 
         Returns:
-            (1, heads, h*w, h) and (1, heads, h*w, w), in float32: the bias of a query and the key
-            at (y, x) is the product of entries y and x.
+            (1, heads, h*w, h) and (1, heads, h*w, w), of the bias's type: the bias of a query and
+            the key at (y, x) is the product of entries y and x.
         """
         rows, columns = self.axes(grid, larger)
         rows = rows[:, :, None].expand(-1, -1, grid[1], -1)
@@ -84,7 +85,7 @@ class GaussianAttentionBias(nn.Module):
         place = torch.arange(side, device=self.sigma.device, dtype=torch.float32)
         squared = (place[:, None] - place[None, :]).square()
         # A width of zero, which training may cross, must not divide zero by zero.
-        width = self.sigma.float().square().clamp(min=1e-6)
+        width = upcast(self.sigma).square().clamp(min=1e-6)
         return torch.exp(-squared / (2 * width[:, None, None]))
 
     def extra_repr(self) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .tracing import spatial_size
 from .windows import Grid
 
 
@@ -15,20 +18,18 @@ class PatchEmbed(nn.Module):
     the grid is (ceil(H / P), ceil(W / P)).
 
     Args:
-        patch_size: Side P of a patch, in pixels.
+        patch_size: Side P of a patch, in pixels, or a pair of equal sides.
         in_channels: Channels of the image.
         dims: Channels D of a token.
 
     Raises:
-        ValueError: If ``patch_size`` is below 1.
+        ValueError: If ``patch_size`` is below 1 or a pair of unequal sides.
     """
 
-    def __init__(self, patch_size: int, in_channels: int, dims: int) -> None:
+    def __init__(self, patch_size: int | Sequence[int], in_channels: int, dims: int) -> None:
         super().__init__()
-        if patch_size < 1:
-            raise ValueError(f'patch_size must be a positive number of pixels, got {patch_size}')
-        self.patch_size = patch_size
-        self.proj = nn.Conv2d(in_channels, dims, kernel_size=patch_size, stride=patch_size)
+        self.patch_size = square_side(patch_size)
+        self.proj = nn.Conv2d(in_channels, dims, self.patch_size, stride=self.patch_size)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Grid]:
         """Embed.
@@ -47,7 +48,7 @@ class PatchEmbed(nn.Module):
                 f'expected images of shape (B, {self.proj.in_channels}, H, W), '
                 f'got {tuple(image.shape)}; set in_channels if the images have other channels'
             )
-        height, width = image.shape[2:]
+        height, width = spatial_size(image)
         if min(height, width) < self.patch_size:
             raise ValueError(
                 f'an image of {height}x{width} pixels is smaller than a patch of '
@@ -57,7 +58,22 @@ class PatchEmbed(nn.Module):
         if pad_bottom or pad_right:
             image = F.pad(image, (0, pad_right, 0, pad_bottom))
         tokens = self.proj(image)
-        grid = (tokens.shape[2], tokens.shape[3])
+        grid = spatial_size(tokens)
         # Contiguous, or every residual sum of the network would inherit the conv's channels-first
         # strides and every LayerNorm would copy.
         return tokens.flatten(2).transpose(1, 2).contiguous(), grid
+
+
+def square_side(patch_size: int | Sequence[int]) -> int:
+    """Give the side of a patch, in pixels, from a number or a pair of equal sides.
+
+    Raises:
+        ValueError: If it is not positive, or the sides differ.
+    """
+    sides = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
+    if len(sides) != 2 or sides[0] != sides[1] or sides[0] < 1:
+        raise ValueError(
+            'patch_size must be a positive number of pixels, or a pair of equal ones, since '
+            f'patches are square; got {patch_size}'
+        )
+    return sides[0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .pe_delivery import DeliveredPE
-from .tracing import is_compiling
+from .tracing import is_recording
 from .windows import Grid
 
 
@@ -25,8 +25,7 @@ class PECache:
     ``param.data`` cannot be noticed, so a network also drops it when it turns to training or
     evaluation; after such a write in between, call :meth:`clear`.
 
-    Under ``torch.compile`` and where somebody watches the modules through forward hooks, nothing is
-    kept.
+    Nothing is kept while the pass is compiled or traced, nor where the modules have forward hooks.
 
     Args:
         limit: Bytes kept at most. The grid that was used longest ago goes first.
@@ -53,7 +52,7 @@ class PECache:
             modules: Whose parameters and buffers, and hooks, matter.
             make: Computes it.
         """
-        if is_compiling() or torch.jit.is_tracing() or _watched(modules):
+        if is_recording() or _watched(modules):
             return make(grid)
         tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .precision import upcast
+
 
 class GeneralizedMeanPooling(nn.Module):
     """Generalized mean over tokens, with one exponent per channel group (GGeM, arXiv 2212.04114).
@@ -19,7 +21,7 @@ class GeneralizedMeanPooling(nn.Module):
     large p comes close to the maximum. Groups are contiguous, since a head's channels are ([open]
     in the paper).
 
-    It is computed in float32 whatever the input or autocast say, through logarithms: no power of an
+    Half types are computed in float32, under autocast too, and through logarithms: no power of an
     activation is ever formed, so neither values nor gradients overflow.
 
     Args:
@@ -65,7 +67,7 @@ class GeneralizedMeanPooling(nn.Module):
             tokens: Patch tokens of shape (B, N, C), without a class token.
 
         Returns:
-            (B, C), in float32.
+            (B, C), of the type of the tokens.
 
         Raises:
             ValueError: If the tokens have another width than the module was built for.
@@ -75,10 +77,10 @@ class GeneralizedMeanPooling(nn.Module):
                 f'expected tokens of shape (B, N, {self.channels}), got {tuple(tokens.shape)}'
             )
         with torch.autocast(tokens.device.type, enabled=False):
-            p = self.p.float().repeat_interleave(self.channels // len(self.p))
-            log = tokens.float().clamp(min=self.eps).log()
+            p = upcast(self.p).repeat_interleave(self.channels // len(self.p))
+            log = upcast(tokens).clamp(min=self.eps).log()
             log_sum = torch.logsumexp(p * log, dim=1)
-            return ((log_sum - math.log(tokens.shape[1])) / p).exp()
+            return ((log_sum - math.log(tokens.shape[1])) / p).exp().to(tokens.dtype)
 
     def extra_repr(self) -> str:
         """Show channels, groups and exponents."""

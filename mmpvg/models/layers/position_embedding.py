@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .precision import upcast
 from .windows import Grid
 
 PE_TYPES = ('learnable', 'sinusoid_1d', 'sinusoid_2d')
@@ -16,8 +17,8 @@ PE_TYPES = ('learnable', 'sinusoid_1d', 'sinusoid_2d')
 def resize_position_embedding(table: Tensor, grid: Grid, mode: str = 'bicubic') -> Tensor:
     """Resize a PE table to another grid.
 
-    One kernel for every caller: ``align_corners=False``, no antialiasing, computed in float32
-    whatever the table's type, and the identity (the same tensor) at the table's own grid.
+    One kernel for every caller: ``align_corners=False``, no antialiasing, half types computed in
+    float32, and the identity (the same tensor) at the table's own grid.
 
     Args:
         table: PE of shape (1, H, W, D), one vector per patch. The grid is part of the shape, so two
@@ -42,7 +43,7 @@ def resize_position_embedding(table: Tensor, grid: Grid, mode: str = 'bicubic') 
         return table
     align_corners = False if mode in ('bilinear', 'bicubic') else None
     resized = F.interpolate(
-        table.float().permute(0, 3, 1, 2), size=tuple(grid), mode=mode, align_corners=align_corners
+        upcast(table).permute(0, 3, 1, 2), size=tuple(grid), mode=mode, align_corners=align_corners
     )
     return resized.permute(0, 2, 3, 1).to(table.dtype)
 

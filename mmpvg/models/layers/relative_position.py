@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .precision import at_least_float32, upcast
 from .windows import Grid
 
 RELATIVE_POSITIONS = ('mlp', 'decomposed')
@@ -40,12 +41,12 @@ class RelativePositionMlp(nn.Module):
                 zero, as in timm.
 
         Returns:
-            (heads, num_extra + h*w, num_extra + h*w), in float32.
+            (heads, num_extra + h*w, num_extra + h*w), in float32; in float64 where the module is.
         """
         h, w = grid
         with torch.autocast(self.mlp.fc1.weight.device.type, enabled=False):
             offsets = self._log_offsets(grid).to(self.mlp.fc1.weight.dtype)
-            table = self.mlp(offsets).float().permute(2, 0, 1)  # (heads, 2h - 1, 2w - 1)
+            table = upcast(self.mlp(offsets)).permute(2, 0, 1)  # (heads, 2h - 1, 2w - 1)
             # Of query i and key j the offset is i - j, at place i - j + h - 1: windows of the
             # mirrored table, the first for the last query. A view, so no index of all pairs.
             pairs = table.flip(1, 2).unfold(1, h, 1).unfold(2, w, 1).flip(1, 2)
@@ -54,8 +55,9 @@ class RelativePositionMlp(nn.Module):
 
     def _log_offsets(self, grid: Grid) -> Tensor:
         """(2h - 1, 2w - 1, 2)."""
-        device = self.mlp.fc1.weight.device
-        along = (torch.arange(1 - side, side, device=device, dtype=torch.float32) for side in grid)
+        weight = self.mlp.fc1.weight
+        dtype = at_least_float32(weight.dtype)
+        along = (torch.arange(1 - n, n, device=weight.device, dtype=dtype) for n in grid)
         offsets = torch.stack(torch.meshgrid(*along, indexing='ij'), dim=2)
         return offsets.sign() * offsets.abs().log1p()
 
@@ -143,7 +145,7 @@ class DecomposedRelativePosition(nn.Module):
         native = (table.shape[0] + 1) // 2
         if native != side and self.resize:
             resized = F.interpolate(
-                table.float().T[None], size=2 * side - 1, mode='linear', align_corners=False
+                upcast(table).T[None], size=2 * side - 1, mode='linear', align_corners=False
             )
             table, native = resized[0].T.to(table.dtype), side
         elif native < side:

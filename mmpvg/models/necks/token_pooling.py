@@ -78,7 +78,8 @@ class TokenPooling(BaseModule):
     def forward(self, maps: Sequence[Tensor] | Tensor) -> tuple[Tensor, ...]:
         """Pool each map of shape (B, C, H, W) to (B, C).
 
-        GeM and GGeM compute in float32 and give it, also inside autocast.
+        GeM and GGeM compute half types in float32, under autocast too. The result has the type of
+        the map.
         """
         if isinstance(maps, Tensor):
             maps = (maps,)

@@ -485,6 +485,8 @@ def test_layer_depths():
         (dict(img_size=8), 'got 8'),
         (dict(img_size=(224, 224, 3)), r'\(224, 224, 3\)'),
         (dict(patch_size=0), 'got 0'),
+        (dict(patch_size=(16, 8)), r'patches are square; got \(16, 8\)'),
+        (dict(patch_size=(8, 8, 8)), r'got \(8, 8, 8\)'),
         (dict(drop_path_rate=1.0), '1.0'),
         (dict(pe_type=None), "set pe_delivery='none'"),
         (dict(pe_delivery='none'), 'a learnable one would get no gradient'),
@@ -501,6 +503,15 @@ def test_layer_depths():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         MPVGViT(**arguments)
+
+
+@pytest.mark.parametrize('pair', [(8, 8), [8, 8]])
+def test_a_pair_of_equal_sides_is_a_patch_size(pair):
+    vit, other = (randomized(arch=TINY, img_size=40, patch_size=p) for p in (8, pair))
+    assert other.patch_embed.patch_size == 8 and other.position_embedding.grid == (5, 5)
+    image = torch.randn(1, 3, 30, 50)
+    with torch.no_grad():
+        assert torch.equal(vit(image)[0], other(image)[0])
 
 
 @pytest.mark.parametrize(

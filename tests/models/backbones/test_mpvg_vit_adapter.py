@@ -189,6 +189,10 @@ def test_pyramid_is_that_of_the_papers_equations(size, delivery):
         assert torch.allclose(got.double(), wanted, atol=1e-4, rtol=1e-3)
 
 
+def test_a_patch_size_of_16_may_be_a_pair():
+    assert MPVGViTAdapter(TINY, patch_size=(16, 16), norm_cfg=BN).patch_embed.patch_size == 16
+
+
 @pytest.mark.parametrize('size', SIZES)
 def test_sizes_are_rounded_up_at_every_stride(size):
     maps = randomized()(torch.randn(2, 3, *size))
@@ -200,7 +204,9 @@ def test_sizes_are_rounded_up_at_every_stride(size):
 def test_a_new_adapter_leaves_the_vit_as_it_is(delivery, monkeypatch):
     torch.manual_seed(0)
     model = MPVGViTAdapter(TINY, pe_delivery=delivery, norm_cfg=BN, window_size=3).eval()
-    vit = MPVGViT(TINY, pe_delivery=delivery, window_size=3, out_indices=(0, 1, 2, 3)).eval()
+    vit = MPVGViT(
+        TINY, pe_delivery=delivery, window_size=3, layer_scale=1.0, out_indices=(0, 1, 2, 3)
+    ).eval()
     assert not any(i.injector.gamma.any() for i in model.interactions)
     state = model.state_dict()
     final = {name: value for name, value in vit.state_dict().items() if name.startswith('norm.')}
@@ -227,6 +233,89 @@ def test_a_new_adapter_leaves_the_vit_as_it_is(delivery, monkeypatch):
         else:
             wanted = vit.norm(last)
         assert torch.allclose(wanted, tokens[3], atol=1e-5)
+
+
+def fused_by_segmentation(pyramid, runs):
+    """ViT-Adapter's segmentation code: every run's own map goes to the level of its order."""
+    x1, x2, x3, x4 = runs
+    x1 = F.interpolate(x1, scale_factor=4, mode='bilinear', align_corners=False)
+    x2 = F.interpolate(x2, scale_factor=2, mode='bilinear', align_corners=False)
+    x4 = F.interpolate(x4, scale_factor=0.5, mode='bilinear', align_corners=False)
+    return [c + x for c, x in zip(pyramid, (x1, x2, x3, x4))]
+
+
+def fused_by_detection(pyramid, runs):
+    """ViT-Adapter's detection code: the last run's map goes to all four levels."""
+    last = runs[-1]
+    resized = [
+        F.interpolate(last, scale_factor=4, mode='bilinear', align_corners=False),
+        F.interpolate(last, scale_factor=2, mode='bilinear', align_corners=False),
+        last,
+        F.interpolate(last, scale_factor=0.5, mode='bilinear', align_corners=False),
+    ]
+    return [c + x for c, x in zip(pyramid, resized)]
+
+
+def parts_before_the_fusion(model, image):
+    """The pyramid after the last extractor, and the ViT's map after every run."""
+    runs, last, finest = [], [], []
+    hooks = [
+        interaction.extractors[0].register_forward_hook(lambda m, args, out: runs.append(args[1]))
+        for interaction in model.interactions
+    ]
+    hooks.append(
+        model.interactions[-1]
+        .extractors[-1]
+        .register_forward_hook(lambda m, a, out: last.append(out))
+    )
+    hooks.append(model.spatial_prior.register_forward_hook(lambda m, a, out: finest.append(out[0])))
+    outputs = model(image)
+    for hook in hooks:
+        hook.remove()
+    h, w = -(-image.shape[2] // 16), -(-image.shape[3] // 16)
+    runs = [x.transpose(1, 2).reshape(len(image), -1, h, w) for x in runs]
+    grids = [tuple(m.shape[2:]) for m in outputs[1:]]
+    parts = last[0].split([h * w for h, w in grids], dim=1)
+    c2, c3, c4 = (
+        part.transpose(1, 2).reshape(len(image), -1, *grid) for part, grid in zip(parts, grids)
+    )
+    c1 = finest[0] + model.up(c2)[..., : finest[0].shape[2], : finest[0].shape[3]]
+    return [c1, c2, c3, c4], runs, outputs
+
+
+@pytest.mark.parametrize(
+    ('vit_maps', 'fuse'), [('each', fused_by_segmentation), ('last', fused_by_detection)]
+)
+@pytest.mark.parametrize('delivery', ['default', 'mpvg'])
+def test_fusion_is_that_of_the_published_segmentation_and_detection_code(vit_maps, fuse, delivery):
+    model = randomized(vit_maps=vit_maps, pe_delivery=delivery)
+    with torch.no_grad():
+        pyramid, runs, outputs = parts_before_the_fusion(model, torch.randn(2, 3, 96, 64))
+        expected = [norm(m) for norm, m in zip(model.output_norms, fuse(pyramid, runs))]
+    for got, wanted in zip(outputs, expected):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_both_fusions_agree_on_the_coarsest_level_alone():
+    image = torch.randn(1, 3, 50, 77)
+    with torch.no_grad():
+        each, last = (randomized(vit_maps=name)(image) for name in ('each', 'last'))
+    assert [m.shape for m in each] == [m.shape for m in last]
+    assert [torch.equal(a, b) for a, b in zip(each, last)] == [False, False, False, True]
+
+
+def test_the_last_map_reaches_every_level_up_to_its_edge_at_odd_sizes():
+    model = randomized(vit_maps='last')
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    # The ViT's tokens are ones, everything else is zero: the levels are what the norm makes of 1.
+    torch.nn.init.ones_(model.patch_embed.proj.bias)
+    for norm in model.output_norms:
+        norm.reset_running_stats()
+        torch.nn.init.ones_(norm.weight)
+    with torch.no_grad():
+        for m in model(torch.randn(1, 3, 50, 77)):
+            torch.testing.assert_close(m, torch.ones_like(m), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
@@ -309,6 +398,16 @@ def test_the_delivery_costs_its_norms_alone():
     assert counts['mpvg'] == counts['default'] + 12 * norm
 
 
+@pytest.mark.parametrize(('arch', 'more'), [('deit-tiny', 4_608), ('deit-small', 9_216)])
+def test_layer_scale_is_on_by_default_as_in_the_published_code(arch, more):
+    with torch.device('meta'):
+        scaled, plain = MPVGViTAdapter(arch), MPVGViTAdapter(arch, layer_scale=None)
+    count = [sum(p.numel() for p in model.parameters()) for model in (scaled, plain)]
+    assert count[0] - count[1] == more
+    gammas = [block.ls1.gamma for block in MPVGViTAdapter(TINY, norm_cfg=BN).blocks]
+    assert all((gamma == 1).all() for gamma in gammas)
+
+
 @pytest.mark.parametrize(
     ('arch', 'heads', 'values'),
     [('deit-tiny', 6, 192), ('deit-small', 6, 384), ('deit-base', 12, 384)],
@@ -353,6 +452,7 @@ def test_depths_and_weight_decay():
         (dict(with_cls_token=True), 'takes no with_cls_token'),
         (dict(interaction_indexes=[[0, 1], [2, 3]]), 'must be 4 runs'),
         (dict(interaction_indexes=[[0, 0], [1, 1], [2, 2], [2, 3]]), 'hold all 4 blocks in order'),
+        (dict(vit_maps='all'), "unknown vit_maps 'all'; choose one of each, last"),
         (dict(deform_num_heads=5), 'deform_num_heads=5 must divide 48'),
         (dict(deform_ratio=0.1), 'deform_ratio=0.1'),
     ],
