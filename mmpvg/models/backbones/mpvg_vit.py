@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,13 +16,11 @@ from ..layers import (
     Block,
     DeliveredPE,
     PatchEmbed,
-    PECache,
     PEDelivery,
     PEDeliveryPlan,
     PositionEmbedding,
     build_layer_norm,
 )
-from ..layers.tracing import is_recording
 from ..layers.windows import Grid
 from .vit_arch import ViTArch
 from .vit_attention import block_indices, build_attentions, window_sizes
@@ -202,7 +199,6 @@ class MPVGViT(BaseModule):
                 f'{num_blocks} blocks, so a learnable one would get no gradient; deliver it '
                 "somewhere, or set a fixed pe_type such as 'sinusoid_2d'"
             )
-        self.pe_cache = PECache()
         self.apply(_init_linear)
         for token in (self.cls_token, self.register_tokens):
             if token is not None:
@@ -232,10 +228,9 @@ class MPVGViT(BaseModule):
             row; and the grid (h, w).
         """
         x, grid, (_, every_pe, last_pe) = self._embed(x)
-        every_pe, taps = deque(every_pe), []
+        taps = []
         for index, block in enumerate(self.blocks):
-            # Taken out, so that it is let go when its block has run.
-            x = self._run(block, x, every_pe.popleft(), grid)
+            x = self._run(block, x, every_pe[index], grid)
             if index not in self.out_indices:
                 continue
             is_last = self.norm is not None and index == self.out_indices[-1]
@@ -253,17 +248,16 @@ class MPVGViT(BaseModule):
         """
         if self.position_embedding is None:
             return DeliveredPE(None, [None] * len(self.blocks), None)
-        parts = (self.position_embedding, self.pe_delivery)
-        return self.pe_cache.get(grid, parts, self._compute_delivery)
+        delivered = self.pe_delivery(self.position_embedding(grid))
+        if self.register_tokens is None:
+            return delivered
+        rows = self.register_tokens.shape[1]
 
-    def train(self, mode: bool = True) -> MPVGViT:
-        """Turn to training or evaluation."""
-        self.pe_cache.clear()
-        return super().train(mode)
+        def pad(pe: Tensor | None) -> Tensor | None:
+            return None if pe is None else F.pad(pe, (0, 0, rows, 0))
 
-    def _apply(self, *args, **kwargs) -> MPVGViT:
-        self.pe_cache.clear()
-        return super()._apply(*args, **kwargs)
+        at_input, blocks, last_norm = delivered
+        return DeliveredPE(pad(at_input), [pad(pe) for pe in blocks], pad(last_norm))
 
     def _embed(self, x: Tensor) -> tuple[Tensor, Grid, DeliveredPE]:
         """Images (B, C, H, W) -> what enters the first block, the grid, and the PE of the pass."""
@@ -289,25 +283,6 @@ class MPVGViT(BaseModule):
 
     def _extra_tokens(self) -> list[Tensor]:
         return [token for token in (self.register_tokens, self.cls_token) if token is not None]
-
-    def _compute_delivery(self, grid: Grid) -> DeliveredPE:
-        if not torch.is_grad_enabled() or is_recording():
-            return self._run_delivery(grid)
-        # Of a batch of one, what the PE's norms keep for backward is 5 % of what the blocks do. To
-        # compute it again costs next to nothing.
-        return checkpoint(self._run_delivery, grid, use_reentrant=False, preserve_rng_state=False)
-
-    def _run_delivery(self, grid: Grid) -> DeliveredPE:
-        delivered = self.pe_delivery(self.position_embedding(grid))
-        if self.register_tokens is None:
-            return delivered
-        rows = self.register_tokens.shape[1]
-
-        def pad(pe: Tensor | None) -> Tensor | None:
-            return None if pe is None else F.pad(pe, (0, 0, rows, 0))
-
-        at_input, blocks, last_norm = delivered
-        return DeliveredPE(pad(at_input), [pad(pe) for pe in blocks], pad(last_norm))
 
     def _last_norm(self, x: Tensor, pe: Tensor | None) -> Tensor:
         x = self.norm(x)

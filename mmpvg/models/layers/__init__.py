@@ -8,7 +8,6 @@ from .flex import gaussian_flex_attention, has_flex_attention
 from .layer_scale import LayerScale
 from .norm import LAYER_NORM_EPS, LayerNorm2d, build_layer_norm
 from .patch_embed import PatchEmbed
-from .pe_cache import PECache
 from .pe_delivery import PE_DELIVERIES, DeliveredPE, PEDelivery, PEDeliveryPlan
 from .pooling import AveragePooling, GeneralizedMeanPooling
 from .position_embedding import (
@@ -41,7 +40,6 @@ __all__ = [
     'LayerNorm2d',
     'LayerScale',
     'Mlp',
-    'PECache',
     'PEDelivery',
     'PEDeliveryPlan',
     'PatchEmbed',

@@ -9,11 +9,7 @@ from torch import Tensor, nn
 from .attention_bias import Axes, GaussianAttentionBias
 from .flex import gaussian_flex_attention
 from .relative_position import DecomposedRelativePosition, RelativePositionMlp
-from .separable_bias import separable_bias_attention
-from .tracing import is_recording
 from .windows import Grid, partition, place, window_regions
-
-SEPARABLE = (GaussianAttentionBias, DecomposedRelativePosition)
 
 
 def scaled_dot_product(
@@ -128,11 +124,6 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         if self.flex and self.fused and q.is_cuda and not self.window_size:
             out = gaussian_flex_attention(q, k, v, self.bias, grid)
-        elif self.fused and self._separable(q, grid):
-            if self.rel_pos is None:
-                out = separable_bias_attention(q, k, v, *self.bias.terms(grid, axes), torch.mul)
-            else:
-                out = separable_bias_attention(q, k, v, *self.rel_pos.terms(q, grid), torch.add)
         elif self.fused and isinstance(self.rel_pos, DecomposedRelativePosition):
             q, k = self.rel_pos.augment(q, k, grid)
             bias, width = self._pair_bias(q, grid, axes, False), v.shape[-1]
@@ -142,18 +133,6 @@ class Attention(nn.Module):
         else:
             out = scaled_dot_product(q, k, v, self.fused, self._pair_bias(q, grid, axes))
         return self.proj(out.transpose(1, 2).flatten(2))
-
-    def _separable(self, q: Tensor, grid: Grid) -> bool:
-        """Whether the pass is one for :func:`separable_bias_attention`."""
-        one = (self.bias is None) != (self.rel_pos is None)
-        return (
-            one
-            and isinstance(self.bias or self.rel_pos, SEPARABLE)
-            and q.device.type == 'cpu'
-            and q.shape[2] == grid[0] * grid[1]
-            and not torch.is_grad_enabled()
-            and not is_recording()
-        )
 
     def _pair_bias(
         self, q: Tensor, grid: Grid, axes: Axes | None, decomposed: bool = True

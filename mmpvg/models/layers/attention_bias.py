@@ -64,22 +64,6 @@ class GaussianAttentionBias(nn.Module):
         rows, columns = (self._along(side) for side in grid)
         return upcast(self.a).square()[:, None, None] * rows, columns
 
-    def terms(self, grid: Grid, larger: Axes | None = None) -> tuple[Tensor, Tensor]:
-        """Give the factors for every query.
-
-        Args:
-            grid: (h, w), in patches.
-            larger: See :meth:`axes`.
-
-        Returns:
-            (1, heads, h*w, h) and (1, heads, h*w, w), of the bias's type: the bias of a query and
-            the key at (y, x) is the product of entries y and x.
-        """
-        rows, columns = self.axes(grid, larger)
-        rows = rows[:, :, None].expand(-1, -1, grid[1], -1)
-        columns = columns[:, None].expand(-1, grid[0], -1, -1)
-        return rows.flatten(1, 2)[None], columns.flatten(1, 2)[None]
-
     def _along(self, side: int) -> Tensor:
         """(heads, side, side): the Gaussian of the offset along one axis."""
         place = torch.arange(side, device=self.sigma.device, dtype=torch.float32)

@@ -41,7 +41,9 @@ def gaussian_flex_attention(
     Returns:
         (B, heads, N, d).
     """
-    width, num_extra = grid[1], q.shape[2] - grid[0] * grid[1]
+    num_extra = q.shape[2] - grid[0] * grid[1]
+    # A tensor: a number would be compiled in, and every width of image compile a kernel of its own.
+    width = torch.tensor(grid[1], device=q.device)
     rows, columns = bias.axes(grid)
     # One Gaussian for all heads is handed over as one a head: the kernel indexes by head.
     rows, columns = (axis.expand(q.shape[1], -1, -1).contiguous() for axis in (rows, columns))

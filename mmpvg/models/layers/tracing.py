@@ -1,16 +1,9 @@
-"""How a pass behaves while it is recorded by torch.compile, torch.export or torch.jit.trace."""
+"""Sizes while a pass is recorded by torch.jit.trace."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def is_recording() -> bool:
-    """Whether ``torch.compile``, ``torch.export`` or ``torch.jit.trace`` records this call."""
-    # torch 2.1 has is_compiling elsewhere.
-    home = torch.compiler if hasattr(torch.compiler, 'is_compiling') else torch._utils
-    return home.is_compiling() or torch.jit.is_tracing()
 
 
 def spatial_size(x: Tensor) -> tuple[int, int]:
