@@ -270,6 +270,7 @@ def test_no_value_of_ours_is_left_unread(row):
 def test_images_are_resized_to_a_multiple_and_not_padded(row):
     """``ResizeToMultiple``: sides round up, bilinear. The network then sees no padding."""
     cfg, model = read(row)
+    init_default_scope(cfg.default_scope)
     image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
     results = dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
     load, *steps, annotations, pack = cfg.test_dataloader.dataset.pipeline
