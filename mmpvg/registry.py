@@ -26,8 +26,13 @@ from mmengine.registry import Registry
 # mmengine finds the folder of an editable install by that alone.
 MODULE2PACKAGE.setdefault('mmpvg', 'mmpvg.version')
 
-# Backbones and necks.
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmpvg', locations=['mmpvg.models'])
+# Backbones, necks and heads.
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmpvg',
+    locations=['mmpvg.models', 'mmpvg.models.heads'],
+)
 
 # Checks that run while training and testing.
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmpvg', locations=['mmpvg.engine'])

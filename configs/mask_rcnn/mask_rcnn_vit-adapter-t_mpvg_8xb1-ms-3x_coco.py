@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/mask_rcnn_vit_adapter.py',
     '../_base_/datasets/coco_instance_ms.py',
-    '../_base_/schedules/coco_3x_adamw.py',
+    '../_base_/schedules/coco_3x_vit_adapter.py',
     '../_base_/runtime/mmdet.py',
 ]
 # Fine-tuned from DeiT, which has no PE norms: they start at zero and open while training.

@@ -7,6 +7,7 @@ model = dict(
         arch=dict(embed_dims=128, num_layers=6, num_heads=4),
         img_size=128,
         window_size=4,
+        vit_maps='last',
         conv_channels=16,
         norm_cfg=dict(type='BN'),
     ),

@@ -25,6 +25,8 @@ SHAPES = {
     'classification': (224, 224),
     'retrieval': (224, 224),
 }
+# The same for patches of 14 pixels: what those models pad an image of that size to, and their crop.
+_SHAPES_OF_P14 = {'mask_rcnn': (812, 1288), 'upernet': (504, 504)}
 _DATA = {
     'coco': 'COCO 2017',
     'ade20k': 'ADE20K',
@@ -36,6 +38,8 @@ _STARTS = {
     'deit_': 'DeiT, ImageNet-1K',
     'vit_base_patch16_224.mae': 'MAE, ImageNet-1K',
     'vit_relpos_': 'timm vit_relpos, ImageNet-1K',
+    'vit_small_patch14_dinov2': 'DINOv2, LVD-142M',
+    'vit_small_patch8_224.dino': 'DINO, ImageNet-1K',
 }
 NOT_TRAINED = 'not trained here'
 
@@ -158,7 +162,9 @@ def format_table(metafile: Mapping[str, Any]) -> str:
 
 
 def _shape(config: Path) -> tuple[int, int]:
-    return (32, 32) if 'cifar' in config.stem else SHAPES[config.parent.name]
+    if 'cifar' in config.stem:
+        return 32, 32
+    return (_SHAPES_OF_P14 if '-p14_' in config.stem else SHAPES)[config.parent.name]
 
 
 def _pre_training(cfg: Config) -> str:
@@ -172,14 +178,15 @@ def _pre_training(cfg: Config) -> str:
 
 
 def _order(config: Path) -> tuple:
-    """By kind, size ascending, then deliveries as the papers list them and extras after them."""
+    """By kind, patch and size ascending, then deliveries as the papers list them, then extras."""
     head, _, rest = config.stem.partition('vit-')
     parts = rest.removeprefix('adapter-').split('_')
-    size, method, recipe = parts[0], parts[1], parts[2:]
+    (size, _, patch), method, recipe = parts[0].partition('-p'), parts[1], parts[2:]
     delivery, *extras = method.split('-')
     return (
         head,
         rest.startswith('adapter-'),
+        patch,
         recipe[-1],
         ('lite', 't', 's', 'b').index(size),
         recipe,

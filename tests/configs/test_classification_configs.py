@@ -96,8 +96,13 @@ def test_leaves_are_short(name):
 def test_imagenet_recipe():
     cfg = load(f'classification/vit-t_mpvg_{IMAGENET}.py')
     optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 5e-4, 0.05)
-    assert cfg.auto_scale_lr.base_batch_size == 1024 == 8 * cfg.train_dataloader.batch_size
+    batch = cfg.auto_scale_lr.base_batch_size
+    assert batch == 1024 == 8 * cfg.train_dataloader.batch_size
+    # DeiT's main.py, as LaPE's and CeiT's: args.lr * batch / 512; warmup_lr and min_lr as they are.
+    assert (optimizer.type, optimizer.weight_decay) == ('AdamW', 0.05)
+    assert optimizer.lr == pytest.approx(5e-4 * batch / 512)
+    assert cfg.param_scheduler[0].start_factor * optimizer.lr == pytest.approx(1e-6)
+    assert cfg.param_scheduler[1].eta_min == 1e-5
     assert cfg.train_cfg.max_epochs == 300
     warmup, cosine = cfg.param_scheduler
     assert (warmup.end, cosine.begin, cosine.end, cosine.T_max) == (5, 5, 300, 295)

@@ -42,34 +42,47 @@ def test_builds_and_its_backbone_runs(name):
     init_default_scope(cfg.default_scope)
     model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model))).eval()
     assert isinstance(model.backbone, MPVGViT)
+    # Sides that are multiples of the coarsest stride.
+    size = (112, 168) if '-p14_' in name else (96, 128)
     with torch.no_grad():
-        maps = model.extract_feat(torch.rand(1, 3, 96, 128))
-    strides = [4, 8, 16, 32]
+        maps = model.extract_feat(torch.rand(1, 3, *size))
+    strides = [3.5, 7, 14, 28] if '-p14_' in name else [4, 8, 16, 32]
     if name == 'sample/mask_rcnn_vit_mpvg_sample.py':
         strides = [4, 8, 16]
     elif name.startswith('segmenter'):
         strides = [16]
-    assert [(96 // m.shape[2], 128 // m.shape[3]) for m in maps[:4]] == [(s, s) for s in strides]
+    found = [(size[0] / m.shape[2], size[1] / m.shape[3]) for m in maps[:4]]
+    assert found == [(stride, stride) for stride in strides]
+    if hasattr(model, 'rpn_head'):
+        # The heads have the strides that the maps have.
+        of_anchors = [stride[0] for stride in model.rpn_head.prior_generator.strides]
+        assert of_anchors[: len(strides)] == strides and len(of_anchors) == len(maps)
+        for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
+            for one in extractor if isinstance(extractor, torch.nn.ModuleList) else [extractor]:
+                assert one.featmap_strides == strides[: len(one.featmap_strides)]
     head = model.decode_head if hasattr(model, 'decode_head') else model.rpn_head
     widths = head.in_channels if isinstance(head.in_channels, list) else [head.in_channels] * 5
     assert all(m.shape[1] == width for m, width in zip(maps, widths))
 
 
 def method(name):
-    """Backbone and method that the name of a leaf tells: adapter or not, size, delivery, extras."""
+    """What the name of a leaf tells: adapter or not, size, side of a patch, delivery, extras."""
     backbone, method = Path(name).stem.split('_vit-')[1].split('_')[:2]
+    adapted = backbone.startswith('adapter-')
+    size, _, patch = backbone.removeprefix('adapter-').partition('-p')
     delivery, *extras = method.split('-')
-    return backbone.startswith('adapter-'), backbone.removeprefix('adapter-'), delivery, extras
+    return adapted, size, int(patch or 16), delivery, extras
 
 
 @pytest.mark.parametrize('name', [n for n in LEAVES if '_vit-' in n and 'sample' not in n])
 def test_names_say_what_is_inside(name):
     cfg = load(name)
-    adapted, size, delivery, extras = method(name)
+    adapted, size, patch, delivery, extras = method(name)
     init_default_scope(cfg.default_scope)
     backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
     assert isinstance(backbone, MPVGViTAdapter) == adapted
     assert backbone.embed_dims == WIDTHS[size]
+    assert backbone.patch_embed.proj.kernel_size == (patch, patch)
     assert cfg.model.backbone.pe_delivery == delivery
     attentions = [block.attn for block in backbone.blocks]
     windowed = [attention.window_size > 0 for attention in attentions]
@@ -96,6 +109,10 @@ def test_starts_from_published_weights_of_its_size(name):
     source = f'deit_{size}_patch16_224.fb_in1k'
     if name.startswith('vitdet'):
         source = 'vit_base_patch16_224.mae'
+    elif '-p14_' in name:
+        source = 'vit_small_patch14_dinov2.lvd142m'
+    elif '-p8_' in name:
+        source = 'vit_small_patch8_224.dino'
     elif 'relpos' in name:
         source = f'vit_relpos_{size}_patch16_224.sw_in1k'
     assert backbone.init_cfg.checkpoint == f'timm://{source}'
@@ -140,7 +157,8 @@ def test_coco_recipe():
     assert cfg.train_dataloader.batch_size == 1
     assert cfg.train_cfg.max_epochs == 36
     warmup, steps = cfg.param_scheduler
-    assert (warmup.start_factor, warmup.end, warmup.by_epoch) == (0.001, 500, False)
+    # mmengine's schedulers reach their end one iteration early.
+    assert (warmup.start_factor, warmup.end - 1, warmup.by_epoch) == (0.001, 500, False)
     assert steps.milestones == [27, 33] and steps.by_epoch
     backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
     windows = [block.attn.window_size for block in backbone.blocks]
@@ -167,8 +185,8 @@ def test_ade20k_recipe():
     assert cfg.auto_scale_lr.base_batch_size == 8
     assert cfg.train_cfg.max_iters == 160000
     warmup, poly = cfg.param_scheduler
-    assert (warmup.start_factor, warmup.end) == (1e-6, 1500)
-    assert (poly.power, poly.begin, poly.end) == (1.0, 1500, 160000)
+    assert (warmup.start_factor, warmup.end - 1) == (1e-6, 1500)
+    assert (poly.power, poly.begin, poly.end - 1) == (1.0, 0, 160000)
     assert cfg.model.decode_head.channels == 512
     assert cfg.model.auxiliary_head.loss_decode.loss_weight == 0.4
     assert cfg.model.test_cfg == dict(mode='slide', crop_size=(512, 512), stride=(341, 341))

@@ -88,6 +88,11 @@ RECIPES = (
     Recipe(
         'segmenter/segmenter-linear_vit-t_mpvg_8xb1-160k_ade20k-512x512', ('decode_head',), lr=1e-3
     ),
+    Recipe(
+        'mask_rcnn/mask_rcnn_vit-s-p14_mpvg_8xb1-ms-3x_coco',
+        BOXES,
+        (*MULTI_SCALE, *TINY, 'model.neck.in_channels=deit-tiny'),
+    ),
 )  # fmt: skip
 
 
@@ -184,7 +189,7 @@ def deit(tmp_path_factory):
 @pytest.fixture(scope='module')
 def start(recipe, deit):
     """From DeiT, or, where the recipe's weights are of another family, from scratch."""
-    if 'relpos' in recipe.config or 'vitdet' in recipe.config:
+    if any(part in recipe.config for part in ('relpos', 'vitdet', '-p14_')):
         return [], ['model.backbone.init_cfg=None']
     return ['--backbone', deit], []
 

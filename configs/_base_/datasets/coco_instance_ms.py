@@ -35,7 +35,13 @@ train_pipeline = [
             ],
         ],
     ),
-    dict(type='RandomCrop', crop_type='absolute', crop_size=(1024, 1024), allow_negative_crop=True),
+    # min(side, 1024), as crop_type='absolute'; written as ViT-Adapter writes it.
+    dict(
+        type='RandomCrop',
+        crop_type='absolute_range',
+        crop_size=(1024, 1024),
+        allow_negative_crop=True,
+    ),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [

@@ -10,6 +10,7 @@ model = dict(
         concat_input=False,
         dropout_ratio=0.0,
         num_classes=150,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+        init_cfg=dict(type='TruncNormal', std=0.02, override=dict(name='conv_seg')),
+        loss_decode=_base_.loss,
     )
 )

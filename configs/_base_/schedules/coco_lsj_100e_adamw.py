@@ -4,10 +4,12 @@
 _base_ = './ade20k_160k_adamw.py'
 train_cfg = dict(max_iters=184375, val_interval=5000)
 optim_wrapper = dict(
-    paramwise_cfg=dict(layer_decay_rate=0.7), optimizer=dict(lr=1e-4, weight_decay=0.1)
+    loss_scale='dynamic',
+    paramwise_cfg=dict(layer_decay_rate=0.7),
+    optimizer=dict(lr=1e-4, weight_decay=0.1),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=251),
     dict(
         type='MultiStepLR', by_epoch=False, begin=0, end=184375, milestones=[163889, 177546],
         gamma=0.1,

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from mmpvg.registry import MODELS
 
 from ..layers import (
+    LAYER_NORM_EPS,
     Block,
     DeliveredPE,
     PatchEmbed,
@@ -60,6 +61,8 @@ class MPVGViT(BaseModule):
             (DINOv2's registers, ICLR 2024; DeiT's distillation token is one as well). Need global
             attention too. They are never among the outputs.
         layer_scale: What the LayerScale of every branch starts from; None for no LayerScale.
+        eps: Epsilon of the LayerNorms: of the blocks, the PE norms and the last one. 1e-6 as DeiT;
+            Segmenter trains DeiT's weights with 1e-5, torch's default.
         window_size: Side of the attention windows, in patches; 0 for global attention everywhere.
         global_blocks: Blocks with global attention when ``window_size`` is set. By default the
             last block of each quarter of the depth, as ViTDet: 2, 5, 8, 11 of 12.
@@ -114,6 +117,7 @@ class MPVGViT(BaseModule):
         with_cls_token: bool = False,
         num_registers: int = 0,
         layer_scale: float | None = None,
+        eps: float = LAYER_NORM_EPS,
         window_size: int = 0,
         global_blocks: Sequence[int] | None = None,
         gaussian_bias: str | None = None,
@@ -181,12 +185,13 @@ class MPVGViT(BaseModule):
                 self.arch.mlp_ratio,
                 drop_path_rate * block / max(depth - 1, 1),
                 layer_scale,
+                eps,
             )
             for block, attention in enumerate(attentions)
         )
-        self.norm = build_layer_norm(dims) if final_norm and num_blocks == depth else None
+        self.norm = build_layer_norm(dims, eps) if final_norm and num_blocks == depth else None
         self.pe_delivery = PEDelivery(
-            PEDeliveryPlan.parse(pe_delivery), depth, dims, num_blocks, self.takes_last_pe()
+            PEDeliveryPlan.parse(pe_delivery), depth, dims, num_blocks, self.takes_last_pe(), eps
         )
         if pe_type is None and self.pe_delivery.delivers:
             raise ValueError(

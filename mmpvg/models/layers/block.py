@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from .attention import Attention
 from .drop_path import DropPath
 from .layer_scale import LayerScale
-from .norm import build_layer_norm
+from .norm import LAYER_NORM_EPS, build_layer_norm
 from .windows import Grid
 
 
@@ -39,6 +39,7 @@ class Block(nn.Module):
         mlp_ratio: Hidden channels of the MLP over D.
         drop_path_rate: Rate of stochastic depth on both branches.
         layer_scale: What the :class:`LayerScale` of both branches starts from; None for none.
+        eps: Of both LayerNorms.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class Block(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path_rate: float = 0.0,
         layer_scale: float | None = None,
+        eps: float = LAYER_NORM_EPS,
     ) -> None:
         super().__init__()
-        self.norm1 = build_layer_norm(dims)
+        self.norm1 = build_layer_norm(dims, eps)
         self.attn = attention
-        self.norm2 = build_layer_norm(dims)
+        self.norm2 = build_layer_norm(dims, eps)
         self.mlp = Mlp(dims, int(dims * mlp_ratio))
         scaled = layer_scale is not None
         self.ls1 = LayerScale(dims, layer_scale) if scaled else nn.Identity()

@@ -1,4 +1,4 @@
-"""LayerNorm over tokens and over feature maps, with the one eps of this project."""
+"""LayerNorm over tokens and over feature maps, with this project's default eps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 LAYER_NORM_EPS = 1e-6
 
 
-def build_layer_norm(dims: int) -> nn.LayerNorm:
+def build_layer_norm(dims: int, eps: float = LAYER_NORM_EPS) -> nn.LayerNorm:
     """LayerNorm over the last axis of (..., D), weight 1, bias 0."""
-    return nn.LayerNorm(dims, eps=LAYER_NORM_EPS)
+    return nn.LayerNorm(dims, eps=eps)
 
 
 class LayerNorm2d(nn.LayerNorm):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .norm import build_layer_norm
+from .norm import LAYER_NORM_EPS, build_layer_norm
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ class PEDelivery(nn.Module):
         num_blocks: How many of the blocks are built, all by default. No norm is made for the
             others, so that no parameter is left unused.
         last_norm: Whether the network has a last norm to deliver to; likewise.
+        eps: Of the PE norms.
 
     Raises:
         ValueError: If the plan does not fit the depth.
@@ -137,6 +138,7 @@ class PEDelivery(nn.Module):
         dims: int,
         num_blocks: int | None = None,
         last_norm: bool = True,
+        eps: float = LAYER_NORM_EPS,
     ) -> None:
         super().__init__()
         plan.check(depth)
@@ -145,10 +147,10 @@ class PEDelivery(nn.Module):
         first = depth if plan.first_block is None else plan.first_block
         # Keyed by the block they serve, so that `block_norms.3` belongs to block 3.
         self.block_norms = nn.ModuleDict(
-            {str(block): build_layer_norm(dims) for block in range(first, self.num_blocks)}
+            {str(block): build_layer_norm(dims, eps) for block in range(first, self.num_blocks)}
         )
         deliver_last = last_norm and plan.last_norm is not None
-        self.last_norm = build_layer_norm(dims) if deliver_last else None
+        self.last_norm = build_layer_norm(dims, eps) if deliver_last else None
 
     @property
     def delivers(self) -> bool:

@@ -407,11 +407,12 @@ def test_drop_path_grows_linearly():
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
-def test_norm_eps():
-    vit = MPVGViT(TINY)
+@pytest.mark.parametrize('eps', [1e-6, 1e-5])
+def test_norm_eps(eps):
+    vit = MPVGViT(TINY) if eps == 1e-6 else MPVGViT(TINY, eps=eps)
     norms = [m for m in vit.modules() if isinstance(m, torch.nn.LayerNorm)]
     assert len(norms) == 2 * 4 + 1 + 3 + 1
-    assert {norm.eps for norm in norms} == {1e-6}
+    assert {norm.eps for norm in norms} == {eps}
 
 
 def test_class_token_takes_part_and_is_not_a_map():

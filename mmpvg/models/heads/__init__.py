@@ -1,0 +1,21 @@
+"""Heads that differ from upstream's. Upstream is imported when one is built, not before."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mmpvg.registry import MODELS
+from mmpvg.utils import require_stack
+
+
+@MODELS.register_module(name='SegmenterMaskHead')
+def build_segmenter_mask_head(**kwargs) -> nn.Module:
+    """Build a :class:`~mmpvg.models.heads.segmenter.SegmenterMaskHead`.
+
+    Raises:
+        ImportError: If mmseg is missing.
+    """
+    require_stack('mmseg')
+    from .segmenter import SegmenterMaskHead
+
+    return SegmenterMaskHead(**kwargs)

@@ -1,0 +1,23 @@
+"""Segmenter's mask transformer, initialized as in its authors' code."""
+
+from __future__ import annotations
+
+from mmseg.models.decode_heads import SegmenterMaskTransformerHead
+from torch import nn
+
+
+class SegmenterMaskHead(SegmenterMaskTransformerHead):
+    """mmseg's head, initialized as in Segmenter's code (ICCV 2021, ``segm/model/decoder.py``).
+
+    Two differ in mmseg. The projections of patches and classes onto the space of the masks start
+    from a normal of standard deviation ``embed_dims ** -0.5`` (mmseg: 0.02). Queries, keys and
+    values start as every other linear layer does, from a truncated normal of 0.02 (mmseg: Xavier).
+    """
+
+    def init_weights(self) -> None:
+        """Initialize all weights."""
+        super().init_weights()
+        for layer in self.layers:
+            nn.init.trunc_normal_(layer.attn.attn.in_proj_weight, std=self.init_std)
+        for projection in (self.patch_proj, self.classes_proj):
+            nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
