@@ -30,7 +30,8 @@ def test_timms_relative_vit_loads_whole(relpos, size, qkv_bias):
     model, file = relpos
     arguments = backbone_arguments(recognise(read_weights(file), file))
     assert arguments['relative_position'] == 'mlp' and not arguments['qkv_bias']
-    vit = MPVGViT(**{**arguments, 'qkv_bias': qkv_bias}, final_norm=False).eval()
+    assert arguments['final_norm'] is False
+    vit = MPVGViT(**{**arguments, 'qkv_bias': qkv_bias}).eval()
     report = PretrainedViT(file)(vit)
     assert set(report.ignored) == {'fc_norm.weight', 'fc_norm.bias', 'head.weight', 'head.bias'}
     assert len(report.new) == (3 if qkv_bias else 0)
