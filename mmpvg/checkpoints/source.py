@@ -73,7 +73,15 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
             'timm, DeiT, DeiT III, AugReg, MAE, DINOv2, LaPE, ViTDet, ViT-Adapter, mmpretrain, '
             'mmseg and mmpvg are read'
         )
-    source = SourceViT(label, family.name, {}, weights.grid, weights.num_heads, notes=weights.notes)
+    source = SourceViT(
+        label,
+        family.name,
+        {},
+        weights.grid,
+        weights.num_heads,
+        notes=weights.notes,
+        pixels=weights.pixels,
+    )
     source.ignored.update({entry: 'other weights in the file' for entry in weights.left})
     for name in weights.tensors:
         if not name.startswith(prefix):
