@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .families import find_family, looks_like
+from .families import TIMM, find_family, looks_like
 from .reading import Pixels, Weights
 
 _STEM = re.compile(r'(.*?)patch_embed\.proj(ection)?\.weight')
+
+_NORMS_AFTER = (
+    "timm's *_rpn_* models have these parts and norm after the branches, which is another network "
+    'and which a file does not tell: if it may be one, read it as timm://NAME or as a folder with '
+    "timm's config.json, which compares the features"
+)
 
 
 @dataclass
@@ -102,6 +108,8 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
             f'{looks_like(leftovers)}. Without them it would be another network'
         )
     _straighten(source)
+    if family is TIMM and _may_norm_after(source.tensors):
+        source.notes = (*source.notes, _NORMS_AFTER)
     return source
 
 
@@ -120,6 +128,15 @@ def _straighten(source: SourceViT) -> None:
         )
     if source.num_heads is None:
         source.num_heads = _heads_of(tensors, source.dims)
+
+
+def _may_norm_after(tensors: Collection[str]) -> bool:
+    """Whether the parts are those of timm's ``*_rpn_*`` models, whose file tells no order."""
+    without = ('blocks.0.attn.qkv.bias', 'blocks.0.ls1.gamma', 'cls_token')
+    relative = 'blocks.0.attn.rel_pos.mlp.fc1.weight' in tensors
+    return not any(name in tensors for name in without) and (
+        relative or 'norm.weight' not in tensors
+    )
 
 
 def _heads_of(tensors: Mapping[str, Tensor], dims: int) -> int | None:

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from mmpvg.checkpoints import backbone_arguments, fit, recognise
+from mmpvg.checkpoints import Weights, backbone_arguments, fit, recognise
 from mmpvg.checkpoints.timm_models import weights_of
 from mmpvg.models import MPVGViT
 
@@ -86,3 +86,21 @@ def test_every_vit_of_timm_is_equal_or_refused():
             model = timm.create_model(name)
         with pytest.raises(ValueError, match=name):
             weights_of(model, name)
+
+
+def test_a_file_that_may_norm_after_its_branches_gets_a_note():
+    noted = []
+    for name in ('deit_tiny', 'vit_base', 'vit_relpos_base', 'vit_medium'):
+        for full in timm.list_models(f'{name}_patch16_*'):
+            model = shrink(full)
+            if model is None:
+                continue
+            try:
+                source = recognise(Weights(model.state_dict()), full)
+            except ValueError:
+                continue
+            noted += [full] if any('norm after' in note for note in source.notes) else []
+    assert noted == [
+        'vit_base_patch16_rpn_224',
+        'vit_relpos_base_patch16_rpn_224',
+    ]
