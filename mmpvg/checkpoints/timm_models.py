@@ -9,6 +9,7 @@ from torch import nn
 
 from ..models.backbones import MPVGViT
 from .arguments import backbone_arguments
+from .families import MMPVG
 from .fitting import fit
 from .reading import Pixels, Weights
 from .source import recognise
@@ -68,7 +69,8 @@ def weights_of(model: nn.Module, label: str) -> Weights:
         ValueError: If it is no plain ViT, or its features differ by more than a hundredth.
     """
     weights = Weights(model.state_dict(), pixels=_pixels_of(model))
-    recognise(weights, label)  # by the names alone
+    if recognise(weights, label).family == MMPVG.name:
+        return weights  # our own network in timm's form
     grid = getattr(getattr(model, 'patch_embed', None), 'grid_size', None)
     if grid is None:
         raise ValueError(f'{label} is a {type(model).__name__} of timm, which is no plain ViT')

@@ -10,7 +10,12 @@ from mmpvg.checkpoints import Weights, backbone_arguments, fit, recognise
 from mmpvg.checkpoints.timm_models import weights_of
 from mmpvg.models import MPVGViT
 
-NAMES = sorted({n for p in ('*vit*', '*deit*', 'eva*', 'beit*') for n in timm.list_models(p)})
+# Without ours, which other tests register.
+NAMES = sorted(
+    name
+    for name in {n for p in ('*vit*', '*deit*', 'eva*', 'beit*') for n in timm.list_models(p)}
+    if timm.model_entrypoint(name).__module__.startswith('timm.')
+)
 
 
 def shrink(name):
@@ -104,3 +109,14 @@ def test_a_file_that_may_norm_after_its_branches_gets_a_note():
         'vit_base_patch16_rpn_224',
         'vit_relpos_base_patch16_rpn_224',
     ]
+
+
+def test_our_own_network_in_timms_form():
+    import mmpvg.timm_models  # noqa: F401
+
+    arch = dict(embed_dims=48, num_layers=3, num_heads=3)
+    model = timm.create_model('mpvg_vit_tiny_patch16_224', arch=arch, img_size=64)
+    source = recognise(weights_of(model, 'x'), 'x')
+    vit = MPVGViT(arch, img_size=64)
+    state, report = fit(source, vit)
+    assert not report.new and torch.equal(state['norm.weight'], model.state_dict()['norm.weight'])
