@@ -70,6 +70,14 @@ def test_vitdet_of_mmdet(vitdet, tmp_path):
     }  # fmt: skip
 
 
+def test_a_relative_position_of_another_size_is_refused(vitdet, tmp_path):
+    file = str(tmp_path / 'vitdet.pth')
+    torch.save(vitdet[0], file)
+    for arguments, side in ((dict(relative_grid=32), 28), (dict(window_size=7), 14)):
+        with pytest.raises(ValueError, match=f'it is for {side} patches along that axis'):
+            PretrainedViT(file)(MPVGViT(**{**VITDET, **arguments}))
+
+
 def test_vitdet_of_detectron2_is_a_pickle_that_a_trusting_user_converts(vitdet, tmp_path):
     state, expected = vitdet
     content = {f'backbone.net.{name}': value.numpy() for name, value in state.items()}
