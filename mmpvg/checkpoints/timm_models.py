@@ -76,7 +76,7 @@ def weights_of(model: nn.Module, label: str) -> Weights:
         raise ValueError(f'{label} is a {type(model).__name__} of timm, which is no plain ViT')
     weights = weights._replace(grid=tuple(grid), num_heads=model.blocks[0].attn.num_heads)
     difference = _compare(model, weights, label)
-    if difference > _ANOTHER:
+    if not difference <= _ANOTHER:  # NaN too
         raise ValueError(
             f'{label} has the names of a plain ViT and is another network ({_structure(model)}): '
             f'with its weights, the features of MPVGViT differ from its own by {difference:.0%}'
