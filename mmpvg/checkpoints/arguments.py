@@ -7,6 +7,7 @@ from typing import Any
 
 from ..models.backbones import VIT_ARCHS
 from .resize import Grid, split_rows
+from .sinusoids import find_sinusoid
 from .source import SourceViT
 
 
@@ -33,16 +34,22 @@ def backbone_arguments(
         raise ValueError(f'{source.label} holds no transformer block')
     patch_size = tensors['patch_embed.proj.weight'].shape[3]
     arguments = dict(arch=_arch(source, num_heads or source.num_heads), patch_size=patch_size)
-    table = tensors.get('position_embedding.table')
+    table, pe_type = tensors.get('position_embedding.table'), 'learnable'
     if 'pos_embed' in tensors:
         extra = [name for name in ('cls_token', 'dist_token') if name in tensors]
         registers = tensors.get('register_tokens')
         extra += ['register_tokens'] * (0 if registers is None else registers.shape[1])
         rows = tensors['pos_embed']
-        _, table = split_rows(rows, tuple(extra), grid or source.grid, None, source.label)
+        if rows.ndim == 4:
+            table = rows
+        else:
+            found, table = split_rows(rows, tuple(extra), grid or source.grid, None, source.label)
+            cls_row = found['cls_token'] if 'cls_token' in tensors else None
+            cls_row = cls_row if cls_row is not None and cls_row.shape[1] else None
+            pe_type = find_sinusoid(table, cls_row) or pe_type
     relative = any('.attn.rel_pos.mlp.' in name for name in tensors)
     if table is None and not relative:
-        raise ValueError(f'{source.label} has no learnt position embedding, whose size would tell')
+        raise ValueError(f'{source.label} has no learned position embedding, whose size would tell')
     if table is not None:
         height, width = (side * patch_size for side in table.shape[1:3])
         arguments['img_size'] = height if height == width else (height, width)
@@ -52,6 +59,8 @@ def backbone_arguments(
     arguments['pe_delivery'] = _delivery(source) if table is not None else 'none'
     if table is None:
         arguments['pe_type'] = None
+    elif pe_type != 'learnable':
+        arguments['pe_type'] = pe_type
     if 'blocks.0.attn.qkv.bias' not in tensors:
         arguments['qkv_bias'] = False
     arguments.update(_gaussian(source))
@@ -62,6 +71,8 @@ def backbone_arguments(
     )
     if 'blocks.0.ls1.gamma' in tensors:
         arguments['layer_scale'] = 1.0
+    if 'norm.weight' not in tensors:
+        arguments['final_norm'] = False
     return arguments
 
 

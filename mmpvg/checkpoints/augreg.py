@@ -46,15 +46,15 @@ _LAYOUTS = {
 }
 
 
-def read_augreg(path: str) -> dict[str, Tensor]:
+def read_augreg(path: str) -> tuple[dict[str, Tensor], int | None]:
     """Read an AugReg file; arrays of objects, which would unpickle, are refused by numpy.
 
     Args:
         path: The ``.npz`` file.
 
     Returns:
-        Name -> tensor, in the naming of timm's ViT. Arrays that no row of the table knows keep
-        their name.
+        Name -> tensor, in the naming of timm's ViT, where arrays that no row of the table knows
+        keep their name; and the number of attention heads, which is an axis of its arrays.
 
     Raises:
         ValueError: If the file is truncated, holds objects, or lacks a query, key or value.
@@ -69,6 +69,8 @@ def read_augreg(path: str) -> dict[str, Tensor]:
     # Optimizer checkpoints keep the weights one level down.
     prefix = 'opt/target/' if any(name.startswith('opt/target/') for name in arrays) else ''
     arrays = {n[len(prefix) :]: a for n, a in arrays.items() if n.startswith(prefix)}
+    query = arrays.get(f'Transformer/encoderblock_0/{_ATTENTION}/query/kernel')
+    num_heads = None if query is None else query.shape[1]  # (in, heads, d)
     state = _fuse_qkv(arrays, path)
     for name, array in arrays.items():
         for pattern, renamed, layout in _ARRAYS:
@@ -77,7 +79,8 @@ def read_augreg(path: str) -> dict[str, Tensor]:
                 break
         else:
             state.setdefault(name, array)
-    return {n: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for n, a in state.items()}
+    tensors = {n: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for n, a in state.items()}
+    return tensors, num_heads
 
 
 def _fuse_qkv(arrays: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:

@@ -52,9 +52,13 @@ _TIMM_RENAMES = {
     r'blocks\.(\d+)\.attn\.rel_pos\.mlp\.(fc1|fc2)' + _WB: r'blocks.\1.attn.rel_pos.mlp.\2.\3',
     r'blocks\.(\d+)\.attn\.rel_pos_h': r'blocks.\1.attn.rel_pos.rows',
     r'blocks\.(\d+)\.attn\.rel_pos_w': r'blocks.\1.attn.rel_pos.columns',
+    # GAB's training adds its Gaussian to timm's vit_relpos models under these names.
+    r'blocks\.(\d+)\.attn\.rel_pos\.sigma_param': r'blocks.\1.attn.bias.sigma',
+    r'blocks\.(\d+)\.attn\.rel_pos\.amplitude_param': r'blocks.\1.attn.bias.a',
     r'norm' + _WB: r'norm.\1',
 }
 _TIMM_IGNORED = {
+    r'blocks\.\d+\.attn\.rel_pos\.relative_coords_[HW]': 'is a constant of the Gaussian bias',
     r'(head|head_dist|pre_logits)\..*': _HEAD,
     r'fc_norm\..*': _POOLED,
     r'neck\.\d+\..*': 'belongs to the neck that SAM has after its ViT',
@@ -72,6 +76,45 @@ MMPVG = Family(
         r'((spatial_prior|interactions|up|output_norms)\..*|level_embed)': r'\1',
     },
     {r'(head|pool)\..*': _HEAD},
+)
+_CONV_NORM = r'\.(weight|bias|running_mean|running_var|num_batches_tracked)'
+_INTERACTION = r'interactions\.(\d+)\.'
+# ViT-Adapter's parts beside its ViT; ours number from 0.
+_ADAPTER_RENAMES = {
+    r'level_embed': 'level_embed',
+    r'up' + _WB: r'up.\1',
+    r'spm\.stem\.(\d+)' + _CONV_NORM: r'spatial_prior.stem.\1.\2',
+    **{
+        rf'spm\.conv{n + 2}\.(\d+)' + _CONV_NORM: rf'spatial_prior.stages.{n}.\1.\2'
+        for n in range(3)
+    },
+    **{rf'spm\.fc{n + 1}' + _WB: rf'spatial_prior.projections.{n}.\1' for n in range(4)},
+    **{rf'norm{n + 1}' + _CONV_NORM: rf'output_norms.{n}.\1' for n in range(4)},
+    _INTERACTION + r'injector\.(.+)': r'interactions.\1.injector.\2',
+    **{
+        rf'{_INTERACTION}{theirs}\.{part}': rf'interactions.\1.extractors.{ours}.{renamed}'
+        for theirs, ours in (
+            ('extractor', 0),
+            (r'extra_extractors\.0', 1),
+            (r'extra_extractors\.1', 2),
+        )
+        for part, renamed in (
+            (r'ffn\.dwconv\.dwconv' + _WB, r'mlp.dwconv.\2'),
+            (r'ffn\.(fc1|fc2)' + _WB, r'mlp.\2.\3'),
+            (r'ffn_norm' + _WB, r'mlp_norm.\2'),
+            (r'((?:query_norm|feat_norm|attn)\..+)', r'\2'),
+        )
+    },
+}
+VIT_ADAPTER = Family(
+    'ViT-Adapter',
+    (r'spm\.stem\.0\.weight', r'interactions\.0\.injector\.gamma'),
+    {
+        **_ADAPTER_RENAMES,
+        **_TIMM_RENAMES,
+        r'blocks\.(\d+)\.gamma([12])': r'blocks.\1.ls\2.gamma',
+    },
+    _TIMM_IGNORED,
 )
 LAPE = Family(
     'LaPE',
@@ -142,10 +185,15 @@ MMSEG = Family(
 )
 
 # The more particular first.
-FAMILIES = (MMPVG, LAPE, MAE, DEIT_III, DINOV2, TIMM, MMPRETRAIN, MMSEG)
+FAMILIES = (MMPVG, VIT_ADAPTER, LAPE, MAE, DEIT_III, DINOV2, TIMM, MMPRETRAIN, MMSEG)
 
 # What files that do not fit look like: a pattern of a name that tells, and what it tells.
 _OTHERS = (
+    (
+        r'.*\.lora_[AB]\..*',
+        'LoRA weights of PEFT: merge them into their base with model.merge_and_unload() and save '
+        'the state_dict() of that',
+    ),
     (r'.*(relative_position_bias_table|\.q_bias)', 'BEiT, EVA or Swin'),
     (r'.*mlp\.w(12|3)\..*', 'a ViT with SwiGLU (DINOv2 giant)'),
     (r'.*(q_norm|k_norm)\..*', 'a ViT that normalizes queries and keys'),

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..models.backbones import VIT_ARCHS, MPVGViT
 from .report import LoadReport
-from .resize import Grid, resize_patch_kernel, split_rows
+from .resize import Grid, adapt_channels, resize_patch_kernel
 from .source import SourceViT
+from .token_fitting import PE, TokenFitting
 
-_PE = 'position_embedding.'
 _PE_NORM = re.compile(r'pe_delivery\.(block_norms\.(\d+)|last_norm)\.(weight|bias)')
 PE_NORM_STARTS = ('zero', 'one')
 
@@ -45,33 +45,24 @@ def fit(
     return _Fitting(source, backbone, grid, pe_norms).run()
 
 
-class _Fitting:
+class _Fitting(TokenFitting):
     """The steps of :func:`fit`; each moves tensors from what is left to what is done."""
 
     def __init__(self, source: SourceViT, backbone: MPVGViT, grid: Grid | None, pe_norms: str):
-        self.source = source
-        self.backbone = backbone
-        self.grid = grid or source.grid
+        super().__init__(source, backbone, grid)
         self.pe_norms = pe_norms
-        self.left = dict(source.tensors)
-        self.done: dict[str, Tensor] = {}
-        self.target = backbone.state_dict()
-        self.report = LoadReport(source.label, source.family, ignored=dict(source.ignored))
 
     def run(self) -> tuple[dict[str, Tensor], LoadReport]:
         self._check_size()
         self._check_finite()
         self._drop_unbuilt()
         self._patch_kernel()
-        self._tokens_and_pe()
+        self._fit_tokens()
         self._pe_norms()
         self._layer_scale()
         self._take_equal()
         self._start_missing()
         return self.done, self.report
-
-    def _fail(self, message: str) -> ValueError:
-        return ValueError(f'{self.source.label} does not fit: {message}')
 
     def _check_size(self) -> None:
         arch = self.backbone.arch
@@ -109,10 +100,6 @@ class _Fitting:
             more = f' and {len(bad) - 3} more' if len(bad) > 3 else ''
             raise self._fail(f'values that are not finite in {", ".join(bad[:3])}{more}')
 
-    def _ignore(self, name: str, reason: str) -> None:
-        del self.left[name]
-        self.report.ignored[name] = reason
-
     def _drop_unbuilt(self) -> None:
         """Leave out what comes after the last tap."""
         built = len(self.backbone.blocks)
@@ -130,91 +117,23 @@ class _Fitting:
     def _patch_kernel(self) -> None:
         name = 'patch_embed.proj.weight'
         kernel, wanted = self.left[name], self.target[name]
-        if kernel.shape[1] != wanted.shape[1]:
-            raise self._fail(
-                f'its patches have {kernel.shape[1]} channels; set in_channels={kernel.shape[1]} '
-                f'(got {wanted.shape[1]})'
-            )
+        have, channels = kernel.shape[1], wanted.shape[1]
+        changes = []
+        if have != channels:
+            if have != 3:
+                raise self._fail(
+                    f'its patches have {have} channels; set in_channels={have} (got {channels})'
+                )
+            kernel = adapt_channels(kernel, channels)
+            how = 'summed' if channels == 1 else f'repeated and scaled by 3/{channels}'
+            changes.append(f'{have} -> {channels} channels, {how} as timm does')
         resized = resize_patch_kernel(kernel, tuple(wanted.shape[2:]))
         if resized.shape != kernel.shape:
             sides = [f'{t.shape[2]}x{t.shape[3]}' for t in (kernel, resized)]
-            self.report.resized[name] = f'{sides[0]} -> {sides[1]} pixels'
+            changes.append(f'{sides[0]} -> {sides[1]} pixels')
+        if changes:
+            self.report.resized[name] = '; '.join(changes)
         self.left[name] = resized
-
-    def _tokens_and_pe(self) -> None:
-        """Class token, registers, and the PE's table and rows."""
-        left = self.left
-        registers = left.get('register_tokens')
-        tokens = [name for name in ('cls_token', 'dist_token') if name in left]
-        extra = (*tokens, *['register_tokens'] * (0 if registers is None else registers.shape[1]))
-        rows: dict[str, Tensor] = {}
-        if 'pos_embed' in left:
-            rows, table = self._split(left.pop('pos_embed'), extra)
-            left[_PE + 'table'] = table
-            rows = {name: row for name, row in rows.items() if row.shape[1]}
-        # A token of whatever kind that has no PE of its own is a register once its row is added.
-        parts = [
-            left.pop(name) + rows.get(name, 0)
-            for name in ('dist_token', 'register_tokens')
-            if name in left
-        ]
-        if parts:
-            left['register_tokens'] = torch.cat(parts, dim=1)
-        if 'cls_token' in left and self.backbone.cls_token is not None:
-            if _PE + 'cls_row' in self.target and _PE + 'cls_row' not in left:
-                left[_PE + 'cls_row'] = rows.get('cls_token', torch.zeros_like(left['cls_token']))
-        elif 'cls_token' in left:
-            reason = 'with_cls_token=False; the source was trained with one'
-            self._ignore('cls_token', reason)
-            if _PE + 'cls_row' in left:
-                self._ignore(_PE + 'cls_row', reason)
-        self._check_registers()
-        self._check_table()
-
-    def _split(self, pos_embed: Tensor, extra: tuple[str, ...]) -> tuple[dict, Tensor]:
-        if pos_embed.ndim == 4:  # (1, h, w, D), as SAM's and ours: the grid is the shape
-            return {}, pos_embed
-        ours = self.backbone.position_embedding
-        native = None if ours is None else ours.grid
-        return split_rows(pos_embed, extra, self.grid, native, self.source.label)
-
-    def _check_registers(self) -> None:
-        name = 'register_tokens'
-        given = self.left[name].shape[1] if name in self.left else 0
-        wanted = self.target[name].shape[1] if name in self.target else 0
-        if given and wanted and given != wanted:
-            raise self._fail(f'it has {given} registers; set num_registers={given} (got {wanted})')
-        if given and not wanted:
-            self._ignore(
-                name, f'num_registers=0; the source was trained with {given} (distillation counts)'
-            )
-
-    def _check_table(self) -> None:
-        name = _PE + 'table'
-        learnable = name in self.target
-        if learnable and name not in self.left:
-            relative = any('.attn.rel_pos.' in n for n in self.left)
-            fix = "; set pe_type=None, pe_delivery='none'" if relative else ''
-            raise self._fail(
-                'it has no learnt position embedding (rotary ones, as in DINOv3, are not read)'
-                + fix
-            )
-        if not learnable and name in self.left:
-            raise self._fail("it has a learnt position embedding; set pe_type='learnable'")
-        if self.backbone.position_embedding is None:
-            return
-        if not learnable:
-            self.report.notes.append(
-                'the source has no learnt position embedding: unless it had this very sinusoid, '
-                'the network is another one'
-            )
-            return
-        have, wanted = self.left[name].shape[1:3], self.target[name].shape[1:3]
-        if have != wanted:
-            mode = self.backbone.position_embedding.interpolate_mode
-            self.report.resized[name] = (
-                f'{have[0]}x{have[1]} -> {wanted[0]}x{wanted[1]} patches, {mode}'
-            )
 
     def _pe_norms(self) -> None:
         """Start the PE norms that the source lacks; refuse those that have no place."""
@@ -257,7 +176,7 @@ class _Fitting:
             if name not in self.target:
                 continue
             tensor, wanted = self.left.pop(name), self.target[name]
-            if name != _PE + 'table' and tensor.shape != wanted.shape:
+            if name != PE + 'table' and tensor.shape != wanted.shape:
                 raise self._fail(
                     f'{name} has shape {tuple(tensor.shape)}, this backbone needs '
                     f'{tuple(wanted.shape)}{_relative_fix(name, tensor)}'

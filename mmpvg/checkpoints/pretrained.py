@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from mmengine.logging import print_log
@@ -21,8 +22,9 @@ from .source import recognise
 class PretrainedViT:
     """Start a :class:`~mmpvg.models.MPVGViT` from any plain ViT that people have.
 
-    Reads timm models by name, and files or URLs of DeiT, DeiT III, AugReg, MAE, DINOv2, LaPE,
-    mmpretrain, mmseg and mmpvg (a backbone, or a classifier, detector or segmenter that holds one).
+    Reads timm models by name, and files, folders or URLs of DeiT, DeiT III, AugReg, MAE, DINOv2,
+    LaPE, GAB, ViTDet, ViT-Adapter, mmpretrain, mmseg and mmpvg (a backbone, or a classifier,
+    detector or segmenter that holds one).
     The log gets a report: what was loaded, resized, started anew, and ignored for which reason. A
     part of the source's ViT that would be lost raises, and so does a file that fits nothing;
     nothing is loaded then.
@@ -33,7 +35,7 @@ class PretrainedViT:
     any and differs.
 
     Args:
-        checkpoint: ``timm://NAME``, a file, or a URL.
+        checkpoint: ``timm://NAME``, a file, a folder, or a URL.
         prefix: What stands before the ViT's names in the file, for instance ``backbone.``. Found by
             itself unless the file holds several ViTs.
         key: Entry of the file that holds the weights, for instance ``state_dict_ema``; found by
@@ -83,6 +85,13 @@ class PretrainedViT:
         state, report = fit(source, module, self.grid, self.pe_norms)
         module.load_state_dict(state)
         print_log(f'mmpvg.PretrainedViT: {report}', logger='current')
+        if report.pixels is not None and not report.has_imagenet_pixels():
+            print_log(
+                f"the images of {self.checkpoint} were not normalized as ImageNet's: set "
+                f'{report.tell_pixels()} in the data_preprocessor',
+                logger='current',
+                level=logging.WARNING,
+            )
         if hasattr(module, '_params_init_info'):
             update_init_info(module, f'PretrainedViT: from {self.checkpoint}')
         return report

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import json
 import os
 import os.path as osp
+import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
@@ -20,6 +21,26 @@ from .safe_load import load_pth
 _WEIGHT_KEYS = ('state_dict', 'model', 'module', 'model_state_dict', 'teacher', 'network')
 
 
+# A file of torch that is no zip starts with this pickled number; another pickle holds objects.
+_TORCH_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+
+# Weights in a folder as Hugging Face's libraries save them, in the order they are looked for.
+_FOLDER_FILES = (
+    'model.safetensors',
+    'model.safetensors.index.json',
+    'pytorch_model.bin',
+    'pytorch_model.bin.index.json',
+    'adapter_model.safetensors',
+)
+
+
+class Pixels(NamedTuple):
+    """How a source normalizes its images: mean and std by channel, of pixels from 0 to 255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 class Weights(NamedTuple):
     """Weights as a source has them.
 
@@ -28,21 +49,27 @@ class Weights(NamedTuple):
         grid: Grid (h, w) of the position embedding in patches, where the source tells it.
         num_heads: Attention heads, where the source tells them; weights do not.
         left: Other entries of the file that hold weights too, for instance ``state_dict_ema``.
+        pixels: Mean and standard deviation that its images were normalized with, by channel, of
+            pixels from 0 to 255, where the source tells them.
+        notes: What the user should know about the source.
     """
 
     tensors: dict[str, Tensor]
     grid: tuple[int, int] | None = None
     num_heads: int | None = None
     left: tuple[str, ...] = ()
+    pixels: Pixels | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_weights(source: str, key: str | None = None) -> Weights:
     """Read weights; nothing in them is ever executed.
 
     Args:
-        source: ``timm://NAME`` (through timm, which downloads and caches), a URL (downloaded once
-            into torch's hub folder), or a file: ``.pth`` and the like, ``.safetensors``, or the
-            ``.npz`` of AugReg.
+        source: ``timm://NAME`` (through timm, which downloads and caches; also
+            ``timm://hf-hub:OWNER/NAME`` and ``timm://local-dir:FOLDER``), a URL (downloaded once
+            into torch's hub folder), a file (``.pth`` and the like, ``.safetensors``, the ``.npz``
+            of AugReg, or the ``.index.json`` of a sharded one), or a folder that holds one.
         key: Entry of the file that holds the weights, for instance ``state_dict_ema``. Not needed
             for the usual ones.
 
@@ -53,7 +80,9 @@ def read_weights(source: str, key: str | None = None) -> Weights:
             like.
     """
     if source.startswith('timm://'):
-        return _read_timm(source[len('timm://') :])
+        from .timm_models import read_timm
+
+        return read_timm(source[len('timm://') :])
     if '://' in source:
         path = download(source)
         try:
@@ -62,20 +91,66 @@ def read_weights(source: str, key: str | None = None) -> Weights:
             # Cut short, most likely; the next run downloads it again.
             os.remove(path)
             raise ValueError(f'{error}; the download of {source} is removed') from error
+    if osp.isdir(source):
+        return _read_folder(source, key)
     if not osp.isfile(source):
         raise FileNotFoundError(
-            f'checkpoint {source} does not exist; give a file, a URL, or timm://NAME'
+            f'checkpoint {source} does not exist; give a file, a folder, a URL, or timm://NAME'
         )
     return _read_file(source, key)
 
 
 def _read_file(path: str, key: str | None) -> Weights:
+    if path.endswith('.index.json'):
+        return _read_shards(path)
     kind = _kind_of(path)
     if kind == 'safetensors':
         return Weights(_read_safetensors(path))
     if kind == 'npz':
-        return Weights(read_augreg(path))
+        tensors, num_heads = read_augreg(path)
+        half = (127.5,) * 3
+        return Weights(tensors, num_heads=num_heads, pixels=Pixels(half, half))
     return _unwrap(load_pth(path), path, key)
+
+
+def _read_folder(folder: str, key: str | None) -> Weights:
+    """Read a folder of timm's through timm, which then knows the network, any other by its file."""
+    config = osp.join(folder, 'config.json')
+    if osp.isfile(config) and 'architecture' in _read_json(config):
+        return read_weights(f'timm://local-dir:{folder}')
+    for name in _FOLDER_FILES:
+        if osp.isfile(osp.join(folder, name)):
+            return _read_file(osp.join(folder, name), key)
+    raise ValueError(
+        f'{folder} is a folder without {", ".join(_FOLDER_FILES[:4])}; give the file of weights'
+    )
+
+
+def _read_shards(path: str) -> Weights:
+    """Join the files that an index names; all lie beside it."""
+    shards = _read_json(path).get('weight_map')
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f'{path} is no index of shards: it has no weight_map of file names')
+    tensors = {}
+    for name in sorted(set(shards.values())):
+        shard = osp.join(osp.dirname(path), name)
+        if osp.basename(name) != name or not osp.isfile(shard):
+            raise ValueError(f'{path} names {name!r}, which is no file beside it; get it too')
+        tensors.update(_read_file(shard, None).tensors)
+    if missing := [name for name in shards if name not in tensors]:
+        raise ValueError(f'the shards of {path} lack {", ".join(missing[:3])}; get them again')
+    return Weights(tensors)
+
+
+def _read_json(path: str) -> dict:
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'cannot read {path}: it is no JSON ({str(error)[:80]})') from None
+    if not isinstance(content, dict):
+        raise ValueError(f'cannot read {path}: it holds a {type(content).__name__}, no dict')
+    return content
 
 
 def _kind_of(path: str) -> str:
@@ -86,8 +161,14 @@ def _kind_of(path: str) -> str:
         return 'safetensors'
     if head[:4] == b'PK\x03\x04' and path.endswith('.npz'):
         return 'npz'
-    if head[:4] == b'PK\x03\x04' or head[:1] == b'\x80':
+    if head[:4] == b'PK\x03\x04' or (head[:1] == b'\x80' and _TORCH_MAGIC in head):
         return 'pth'
+    if head[:1] == b'\x80':
+        raise ValueError(
+            f'cannot read {path}: it is a pickle of objects, which may run anything, as those of '
+            "detectron2's model zoo. If you trust it, turn it into safetensors once: "
+            f'{convert_pickle_command(path)}'
+        )
     if path.endswith('.safetensors'):
         raise ValueError(f'cannot read {path}: it is truncated or not safetensors; get it again')
     shown = head.split(b'\n')[0][:40]
@@ -95,6 +176,17 @@ def _kind_of(path: str) -> str:
     if head.startswith(b'version https://git-lfs'):
         looks = 'a git-lfs pointer: fetch the real file with `git lfs pull`'
     raise ValueError(f'cannot read {path}: it is no checkpoint but {looks}')
+
+
+def convert_pickle_command(path: str) -> str:
+    """The command that turns a trusted pickle of arrays into safetensors."""
+    code = (
+        'import pickle, torch, safetensors.torch as s; '
+        f'c = pickle.load(open({json.dumps(path)}, "rb"), encoding="latin1"); '
+        's.save_file({k: torch.as_tensor(v) for k, v in c.get("model", c).items()}, '
+        f'{json.dumps(osp.splitext(path)[0] + ".safetensors")})'
+    )
+    return f'python -c {shlex.quote(code)}'
 
 
 def _read_safetensors(path: str) -> dict[str, Tensor]:
@@ -175,27 +267,3 @@ def download(url: str) -> str:
                     'file instead'
                 ) from error
     return path
-
-
-def _read_timm(name: str) -> Weights:
-    try:
-        import timm
-    except ImportError as error:
-        raise ImportError(f'timm://{name} needs timm: run `pip install timm`') from error
-    architecture = name.split('.')[0]
-    if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, timm.list_models('*vit*'), n=3, cutoff=0.5)
-        near += difflib.get_close_matches(architecture, timm.list_models('deit*'), n=2, cutoff=0.5)
-        raise ValueError(f'timm has no model {architecture!r}; near ones: {", ".join(near)}')
-    try:
-        model = timm.create_model(name, pretrained=True)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f'timm cannot get the weights of {name} ({type(error).__name__}: {error}). Without '
-            'network give a file of them with --backbone FILE, or start from nothing with '
-            '--cfg-options model.backbone.init_cfg=None'
-        ) from error
-    grid = getattr(getattr(model, 'patch_embed', None), 'grid_size', None)
-    blocks = getattr(model, 'blocks', None)
-    num_heads = getattr(getattr(blocks[0], 'attn', None), 'num_heads', None) if blocks else None
-    return Weights(model.state_dict(), None if grid is None else tuple(grid), num_heads)

@@ -6,6 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .reading import Pixels
+
+# What torchvision, DeiT, MAE and DINOv2 train with, and the configs of this project.
+_IMAGENET = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
 
 @dataclass
 class LoadReport:
@@ -14,20 +19,37 @@ class LoadReport:
     Attributes:
         label: Where the weights come from.
         family: Whose naming they had.
+        heads: Number of attention heads, and where it is from.
         loaded: Our name -> number of values.
         resized: Our name -> from what to what.
         new: Our name -> what it starts from, and why.
         ignored: Name in the file -> why.
         notes: What the user should know about the network that results.
+        pixels: How the source's images were normalized, where it tells.
     """
 
     label: str
     family: str
+    heads: str
     loaded: dict[str, int] = field(default_factory=dict)
     resized: dict[str, str] = field(default_factory=dict)
     new: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    pixels: Pixels | None = None
+
+    def has_imagenet_pixels(self) -> bool:
+        """Whether the source's images were normalized as ImageNet's usually are."""
+        return self.pixels is None or all(
+            abs(a - b) < 0.05
+            for ours, theirs in zip(_IMAGENET, self.pixels)
+            for a, b in zip(ours, theirs)
+        )
+
+    def tell_pixels(self) -> str:
+        """The normalization as a data_preprocessor takes it."""
+        mean, std = ([round(value, 3) for value in values] for values in self.pixels)
+        return f'mean={mean}, std={std}'
 
     def __str__(self) -> str:
         """The report for a log, blocks of one kind in one line."""
@@ -35,6 +57,9 @@ class LoadReport:
             f'{self.label}, read as {self.family}:',
             f'  loaded   {len(self.loaded)} tensors, {sum(self.loaded.values()):,} values',
         ]
+        lines.append(f'  heads    {self.heads}')
+        if self.pixels is not None:
+            lines.append(f'  pixels   {self.tell_pixels()}; the data_preprocessor must have these')
         lines += [f'  resized  {name}: {how}' for name, how in self.resized.items()]
         lines += _grouped('new', self.new)
         lines += _grouped('ignored', self.ignored)

@@ -23,7 +23,8 @@ def split_rows(
 
     A table has a row per patch, after a row for each extra token or for none. How many rows there
     are, and that patches lie on a square unless a grid is told, leaves one reading; where it leaves
-    two or none, an error asks.
+    two or none, an error asks. Detectors drop the class token of their pre-training and keep its
+    row (ViTDet, ViT-Adapter), so a source without extra tokens may have one row too many.
 
     Args:
         rows: PE of shape (1, M, D).
@@ -35,6 +36,7 @@ def split_rows(
 
     Returns:
         Extra token -> its rows, (1, n, D), empty where they have none; and the table, (1, h, w, D).
+        ``cls_token`` is among them if the source has its row.
 
     Raises:
         ValueError: If the rows fit no grid, or fit two.
@@ -48,6 +50,9 @@ def split_rows(
         for candidate in [grid] if grid else [_square(num_patches), native_grid]:
             if candidate and candidate[0] * candidate[1] == num_patches:
                 readings[len(tokens), tuple(candidate)] = tokens
+    if not readings and not extra and (side := grid or _square(num_rows - 1)):
+        if side[0] * side[1] == num_rows - 1:
+            readings[1, tuple(side)] = ('cls_token',)
     if len(readings) != 1:
         expected = f'grid {tuple(grid)}' if grid else 'a square grid'
         found = ' or '.join(f'{n} + {h}x{w}' for n, (h, w) in readings) or 'none'
@@ -59,9 +64,29 @@ def split_rows(
     ((_, (h, w)), tokens) = next(iter(readings.items()))
     head, patches = rows[:, : len(tokens)], rows[:, len(tokens) :]
     of_token = {
-        name: head[:, [i for i, token in enumerate(tokens) if token == name]] for name in set(extra)
+        name: head[:, [i for i, token in enumerate(tokens) if token == name]]
+        for name in {*extra, *tokens}
     }
     return of_token, patches.unflatten(1, (h, w))
+
+
+def adapt_channels(kernel: Tensor, channels: int) -> Tensor:
+    """Turn a kernel for RGB into one for other channels, as timm's ``adapt_input_conv`` does.
+
+    One channel gets the sum. More channels repeat R, G, B, scaled by 3 / channels, so that an image
+    whose channels are all alike gives what it gave.
+
+    Args:
+        kernel: (D, 3, P, P).
+        channels: The wanted number of channels.
+
+    Returns:
+        (D, channels, P, P).
+    """
+    if channels == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    repeated = kernel.repeat(1, math.ceil(channels / 3), 1, 1)[:, :channels]
+    return repeated * (3 / channels)
 
 
 def resize_patch_kernel(kernel: Tensor, size: Grid) -> Tensor:

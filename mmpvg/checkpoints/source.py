@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .families import find_family, looks_like
-from .reading import Weights
+from .families import TIMM, find_family, looks_like
+from .reading import Pixels, Weights
 
 _STEM = re.compile(r'(.*?)patch_embed\.proj(ection)?\.weight')
+
+_NORMS_AFTER = (
+    "timm's *_rpn_* models have these parts and norm after the branches, which is another network "
+    'and which a file does not tell: if it may be one, read it as timm://NAME or as a folder with '
+    "timm's config.json, which compares the features"
+)
 
 
 @dataclass
@@ -23,8 +29,10 @@ class SourceViT:
         family: Whose naming it had.
         tensors: Our name -> tensor. A table in ``pos_embed`` is flat, (1, rows, D).
         grid: Grid (h, w) of the table, where the source tells it.
-        num_heads: Attention heads, where the source tells them; weights do not.
+        num_heads: Attention heads, where the source tells them: its weights seldom do.
         ignored: Name in the file -> why it is left out.
+        notes: What the user should know about the source.
+        pixels: How its images were normalized, where the source tells.
     """
 
     label: str
@@ -33,6 +41,8 @@ class SourceViT:
     grid: tuple[int, int] | None = None
     num_heads: int | None = None
     ignored: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    pixels: Pixels | None = None
 
     @property
     def depth(self) -> int:
@@ -66,9 +76,18 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
         names = inside or weights.tensors
         raise ValueError(
             f'{label} holds no plain ViT under prefix {prefix!r}: {looks_like(names)}. '
-            'timm, DeiT, DeiT III, AugReg, MAE, DINOv2, LaPE, mmpretrain, mmseg and mmpvg are read'
+            'timm, DeiT, DeiT III, AugReg, MAE, DINOv2, LaPE, ViTDet, ViT-Adapter, mmpretrain, '
+            'mmseg and mmpvg are read'
         )
-    source = SourceViT(label, family.name, {}, weights.grid, weights.num_heads)
+    source = SourceViT(
+        label,
+        family.name,
+        {},
+        weights.grid,
+        weights.num_heads,
+        notes=weights.notes,
+        pixels=weights.pixels,
+    )
     source.ignored.update({entry: 'other weights in the file' for entry in weights.left})
     for name in weights.tensors:
         if not name.startswith(prefix):
@@ -88,7 +107,49 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
             f'place in MPVGViT ({", ".join(leftovers[:4])}{", ..." if leftovers[4:] else ""}): '
             f'{looks_like(leftovers)}. Without them it would be another network'
         )
+    _straighten(source)
+    if family is TIMM and _may_norm_after(source.tensors):
+        source.notes = (*source.notes, _NORMS_AFTER)
     return source
+
+
+def _straighten(source: SourceViT) -> None:
+    """Give parts that have other axes in some sources ours, and read the heads off the weights."""
+    tensors = source.tensors
+    if 'pos_embed' in tensors and tensors['pos_embed'].ndim == 2:  # LaPE's 1-D sinusoid
+        tensors['pos_embed'] = tensors['pos_embed'][None]
+    kernel = tensors['patch_embed.proj.weight']
+    if kernel.ndim == 5 and kernel.shape[2] == 1:  # Prithvi's, (D, C, frames, P, P)
+        tensors['patch_embed.proj.weight'] = kernel[:, :, 0]
+    elif kernel.ndim != 4:
+        raise ValueError(
+            f'{source.label} has a patch embedding of shape {tuple(kernel.shape)}, where (D, C, P, '
+            'P) is read, or (D, C, 1, P, P) for one frame'
+        )
+    if source.num_heads is None:
+        source.num_heads = _heads_of(tensors, source.dims)
+
+
+def _may_norm_after(tensors: Collection[str]) -> bool:
+    """Whether the parts are those of timm's ``*_rpn_*`` models, whose file tells no order."""
+    without = ('blocks.0.attn.qkv.bias', 'blocks.0.ls1.gamma', 'cls_token')
+    relative = 'blocks.0.attn.rel_pos.mlp.fc1.weight' in tensors
+    return not any(name in tensors for name in without) and (
+        relative or 'norm.weight' not in tensors
+    )
+
+
+def _heads_of(tensors: Mapping[str, Tensor], dims: int) -> int | None:
+    """Attention heads as far as the weights of a relative position or a Gaussian bias tell."""
+    mlp, rows, amplitudes = (
+        tensors.get(f'blocks.0.attn.{part}')
+        for part in ('rel_pos.mlp.fc2.weight', 'rel_pos.rows', 'bias.a')
+    )
+    if mlp is not None:
+        return mlp.shape[0]
+    if rows is not None and rows.ndim == 2:
+        return dims // rows.shape[1]
+    return len(amplitudes) if amplitudes is not None and amplitudes.numel() > 1 else None
 
 
 def _find_prefix(tensors: Mapping[str, Tensor], label: str) -> str:

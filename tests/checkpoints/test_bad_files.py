@@ -103,7 +103,7 @@ def test_npz_of_objects(load, tmp_path):
         (b'<!DOCTYPE html>\n<title>404</title>', 'text.*DOCTYPE'),
         (b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'git lfs pull'),
         (b'', 'empty'),
-        (b'\x80\x02garbage that is no pickle', 'truncated or no checkpoint'),
+        (b'\x80\x02garbage that is no pickle', 'a pickle of objects'),
         (b'PK\x03\x04 not a zip', 'truncated or no checkpoint'),
     ],
 )

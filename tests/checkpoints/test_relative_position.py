@@ -30,7 +30,8 @@ def test_timms_relative_vit_loads_whole(relpos, size, qkv_bias):
     model, file = relpos
     arguments = backbone_arguments(recognise(read_weights(file), file))
     assert arguments['relative_position'] == 'mlp' and not arguments['qkv_bias']
-    vit = MPVGViT(**{**arguments, 'qkv_bias': qkv_bias}, final_norm=False).eval()
+    assert arguments['final_norm'] is False
+    vit = MPVGViT(**{**arguments, 'qkv_bias': qkv_bias}).eval()
     report = PretrainedViT(file)(vit)
     assert set(report.ignored) == {'fc_norm.weight', 'fc_norm.bias', 'head.weight', 'head.bias'}
     assert len(report.new) == (3 if qkv_bias else 0)
@@ -50,28 +51,6 @@ def test_a_backbone_without_it_refuses_and_tells_what_to_set(relpos):
     vit = MPVGViT(arch, img_size=64, pe_type=None, pe_delivery='none', layer_scale=1.0)
     with pytest.raises(ValueError, match="no place for .*; set its relative_position='mlp'"):
         PretrainedViT(file)(vit)
-
-
-def test_vitdets_tables_load_and_their_size_is_checked(make_timm, tmp_path):
-    arch = dict(embed_dims=48, num_layers=3, num_heads=3)
-    content = make_timm(class_token=False, global_pool='avg').state_dict()
-    for block in range(3):
-        rows = 2 * (4 if block == 2 else 2) - 1
-        for axis in 'hw':
-            content[f'blocks.{block}.attn.rel_pos_{axis}'] = torch.randn(rows, 16)
-    file = tmp_path / 'vitdet.pth'
-    torch.save({'model': {f'backbone.net.{name}': value for name, value in content.items()}}, file)
-    kwargs = dict(
-        final_norm=False, img_size=64, window_size=2, global_blocks=(2,), pe_delivery='default'
-    )
-    vit = MPVGViT(arch, relative_position='decomposed', **kwargs)
-    report = PretrainedViT(str(file))(vit)
-    assert not report.new
-    assert torch.equal(vit.blocks[1].attn.rel_pos.rows, content['blocks.1.attn.rel_pos_h'])
-    assert torch.equal(vit.blocks[2].attn.rel_pos.columns, content['blocks.2.attn.rel_pos_w'])
-    other = MPVGViT(arch, relative_position='decomposed', relative_grid=8, **kwargs)
-    with pytest.raises(ValueError, match='it is for 4 patches along that axis'):
-        PretrainedViT(str(file))(other)
 
 
 @pytest.mark.parametrize('size', [(64, 64), (96, 64), (64, 160)])

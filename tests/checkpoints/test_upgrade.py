@@ -195,7 +195,6 @@ def test_the_report_is_short_and_complete(deit, make_vit):
         (dict(arch=dict(embed_dims=48, num_layers=4, num_heads=3)), '3 blocks.*wide with 4'),
         (dict(arch=dict(embed_dims=48, num_layers=2, num_heads=3)), '3 blocks.*wide with 2'),
         (dict(arch=dict(embed_dims=48, num_layers=3, num_heads=3, mlp_ratio=2)), 'MLP ratio of 4'),
-        (dict(in_channels=1), 'in_channels=3'),
         (dict(pe_type='sinusoid_2d'), "pe_type='learnable'"),
     ],
 )
@@ -220,7 +219,7 @@ def test_the_arch_that_would_fit_is_named(make_vit, tmp_path):
         (lambda s: s['blocks.1.mlp.fc1.weight'].fill_(torch.nan), 'not finite in blocks.1.mlp.fc1'),
         (lambda s: s['norm.bias'][3:4].fill_(torch.inf), 'not finite in norm.bias'),
         (lambda s: s.pop('blocks.1.attn.proj.weight'), 'lacks 1 .* blocks.1.attn.proj.weight'),
-        (lambda s: s.pop('pos_embed'), 'no learnt position embedding'),
+        (lambda s: s.pop('pos_embed'), 'no learned position embedding'),
         (
             lambda s: s.update({'blocks.0.attn.rel_pos_h': torch.ones(3)}),
             "set its relative_position='decomposed'",

@@ -53,3 +53,18 @@ def test_looking_without_writing_and_errors(run_tool, capsys, tmp_path):
         with pytest.raises(SystemExit) as ended:
             run_tool(TOOL, file, *arguments)
         assert ended.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_heads_that_no_file_tells_are_assumed_and_can_be_told(run_tool, capsys, tmp_path):
+    """MoCo v3's ViT-S has 12 heads, DeiT's of the same parts 6."""
+    file = tmp_path / 'moco.pth'
+    state = timm.create_model('vit_small_patch16_224', num_heads=12, depth=12).state_dict()
+    torch.save(dict(state_dict={f'module.base_encoder.{n}': v for n, v in state.items()}), file)
+    run_tool(TOOL, file)
+    told = capsys.readouterr().out
+    assert "heads    6, taken from this backbone's arch" in told and "arch='deit-small'" in told
+    assert 'the number of heads is assumed: pass --num-heads' in told
+    run_tool(TOOL, file, '--num-heads', 12)
+    told = capsys.readouterr().out
+    assert 'heads    12, as the source has' in told and "'num_heads': 12" in told
+    assert 'assumed' not in told

@@ -20,12 +20,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', help='timm://NAME, a URL, or a .pth, .safetensors or .npz file')
+    parser.add_argument(
+        'source', help='timm://NAME, a URL, a .pth, .safetensors or .npz file, or a folder of one'
+    )
     parser.add_argument('out', nargs='?', type=Path, help='.pth or .safetensors file to write')
     parser.add_argument('--prefix', help="what stands before the ViT's names in the file")
     parser.add_argument('--key', help='entry of the file that holds the weights')
     parser.add_argument('--grid', nargs=2, type=int, metavar=('H', 'W'), help='patches of the PE')
-    parser.add_argument('--num-heads', type=int, help='attention heads, where no named arch tells')
+    parser.add_argument(
+        '--num-heads', type=int,
+        help='attention heads, where the source does not tell: by default those of the named arch '
+        "of its size, else one for every 64 channels (MoCo v3's ViT-S has 12, DeiT's 6)",
+    )  # fmt: skip
     args = parser.parse_args()
     if args.out is not None and args.out.suffix not in ('.pth', '.safetensors'):
         parser.error(f'OUT must end with .pth or .safetensors, got {args.out}')
@@ -33,9 +39,14 @@ def main() -> None:
 
     with told_by(parser):
         source = recognise(read_weights(args.source, args.key), args.source, args.prefix)
+        assumed = source.num_heads is None and args.num_heads is None
         arguments = backbone_arguments(source, grid, args.num_heads)
+        if source.num_heads is None:
+            source.num_heads = args.num_heads
         state, report = fit(source, MPVGViT(**arguments), grid)
     print(report)
+    if assumed:
+        print('the number of heads is assumed: pass --num-heads if the source has others')
     listed = ', '.join(f'{name}={value!r}' for name, value in arguments.items())
     print(f"backbone = dict(type='mmpvg.MPVGViT', {listed})")
     if args.out is None:

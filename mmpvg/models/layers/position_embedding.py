@@ -66,9 +66,10 @@ def sinusoid_1d(num_positions: int, dims: int) -> Tensor:
 
 
 def sinusoid_2d(grid: Grid, dims: int) -> Tensor:
-    """The 2-D sinusoid used with LaPE: half the channels for width, half for height, base 1e4.
+    """The 2-D sinusoid of LaPE: half the channels for the width, half for the height, base 1e4.
 
-    Within a half, all sines come before all cosines, the order of MoCo v3 ([open] in the paper).
+    Within a half, sines are in even channels and cosines in odd ones, as in LaPE's code. MAE's and
+    MoCo v3's sinusoids have all sines of an axis before its cosines.
 
     Args:
         grid: (h, w), in patches.
@@ -82,7 +83,8 @@ def sinusoid_2d(grid: Grid, dims: int) -> Tensor:
     frequency = 10000.0 ** (-torch.arange(dims // 4, dtype=torch.float64) / (dims // 4))
     x = (torch.arange(w, dtype=torch.float64)[:, None] * frequency).expand(h, w, -1)
     y = (torch.arange(h, dtype=torch.float64)[:, None, None] * frequency).expand(h, w, -1)
-    return torch.cat((x.sin(), x.cos(), y.sin(), y.cos()), dim=2).float()
+    halves = [torch.stack((angle.sin(), angle.cos()), dim=3).flatten(2) for angle in (x, y)]
+    return torch.cat(halves, dim=2).float()
 
 
 class PositionEmbedding(nn.Module):

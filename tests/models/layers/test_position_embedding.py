@@ -99,10 +99,10 @@ def test_sinusoid_2d_gives_half_the_channels_to_each_axis():
     assert torch.equal(table[:, 0, 8:], table[:, 8, 8:])
     for y, x, i in [(3, 7, 2), (4, 0, 3)]:
         frequency = 10000.0 ** (-i / 4)
-        assert table[y, x, i].item() == pytest.approx(np.sin(x * frequency), abs=1e-6)
-        assert table[y, x, 4 + i].item() == pytest.approx(np.cos(x * frequency), abs=1e-6)
-        assert table[y, x, 8 + i].item() == pytest.approx(np.sin(y * frequency), abs=1e-6)
-        assert table[y, x, 12 + i].item() == pytest.approx(np.cos(y * frequency), abs=1e-6)
+        assert table[y, x, 2 * i].item() == pytest.approx(np.sin(x * frequency), abs=1e-6)
+        assert table[y, x, 2 * i + 1].item() == pytest.approx(np.cos(x * frequency), abs=1e-6)
+        assert table[y, x, 8 + 2 * i].item() == pytest.approx(np.sin(y * frequency), abs=1e-6)
+        assert table[y, x, 9 + 2 * i].item() == pytest.approx(np.cos(y * frequency), abs=1e-6)
 
 
 @pytest.mark.parametrize(('pe_type', 'dims'), [('sinusoid_1d', 7), ('sinusoid_2d', 6)])

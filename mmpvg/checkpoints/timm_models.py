@@ -1,0 +1,143 @@
+"""Weights from timm by name, and the check that timm's network is a plain ViT."""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+from torch import nn
+
+from ..models.backbones import MPVGViT
+from .arguments import backbone_arguments
+from .families import MMPVG
+from .fitting import fit
+from .reading import Pixels, Weights
+from .source import recognise
+
+# Relative differences of features. Equal networks differ by rounding, GELU's tanh approximation
+# makes about 1e-4, another order of norms or a rotary position embedding tens of percent.
+_SAME = 3e-5
+_ANOTHER = 1e-2
+
+
+def read_timm(name: str) -> Weights:
+    """Read a pre-trained model of timm's.
+
+    Args:
+        name: As :func:`timm.create_model` takes it: ``deit_tiny_patch16_224.fb_in1k``,
+            ``hf-hub:OWNER/NAME`` or ``local-dir:FOLDER``.
+
+    Raises:
+        ImportError: If timm is missing.
+        ValueError: If timm has no such model or cannot get its weights, or if it is no plain ViT.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(f'timm://{name} needs timm: run `pip install timm`') from error
+    architecture = name.split('.')[0]
+    if ':' not in name and not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models('*vit*'), n=3, cutoff=0.5)
+        near += difflib.get_close_matches(architecture, timm.list_models('deit*'), n=2, cutoff=0.5)
+        raise ValueError(f'timm has no model {architecture!r}; near ones: {", ".join(near)}')
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # timm, the hub and safetensors raise many kinds
+        raise ValueError(
+            f'timm cannot get the weights of {name} ({type(error).__name__}: {error}). Without '
+            'network give a file of them with --backbone FILE, or start from nothing with '
+            '--cfg-options model.backbone.init_cfg=None'
+        ) from error
+    return weights_of(model, f'timm://{name}')
+
+
+def weights_of(model: nn.Module, label: str) -> Weights:
+    """Take the weights out of a model of timm's, once it is found to be a plain ViT.
+
+    Names and shapes do not tell everything: norms after the branches or rotary position embeddings
+    leave no trace in a state dict. So the weights are read as from a file, and the features of both
+    networks are compared on a small random image. The model is not the same afterwards.
+
+    Args:
+        model: The model; its size is changed.
+        label: What messages call it.
+
+    Returns:
+        Its weights, with grid, heads and normalization.
+
+    Raises:
+        ValueError: If it is no plain ViT, or its features differ by more than a hundredth.
+    """
+    weights = Weights(model.state_dict(), pixels=_pixels_of(model))
+    if recognise(weights, label).family == MMPVG.name:
+        return weights  # our own network in timm's form
+    grid = getattr(getattr(model, 'patch_embed', None), 'grid_size', None)
+    if grid is None:
+        raise ValueError(f'{label} is a {type(model).__name__} of timm, which is no plain ViT')
+    weights = weights._replace(grid=tuple(grid), num_heads=model.blocks[0].attn.num_heads)
+    difference = _compare(model, weights, label)
+    if not difference <= _ANOTHER:  # NaN too
+        raise ValueError(
+            f'{label} has the names of a plain ViT and is another network ({_structure(model)}): '
+            f'with its weights, the features of MPVGViT differ from its own by {difference:.0%}'
+        )
+    if difference > _SAME:
+        note = (
+            f"timm's network differs in a detail ({_structure(model)}): with the same weights, "
+            f'features differ by {difference:.0e} of their norm'
+        )
+        return weights._replace(notes=(note,))
+    return weights
+
+
+@torch.no_grad()
+def _compare(model: nn.Module, weights: Weights, label: str) -> float:
+    """Norm of the difference of features over the norm of timm's, on a small random image."""
+    _shrink(model)
+    grid = tuple(model.pos_embed.shape[1:3]) if _has_map(model) else model.patch_embed.grid_size
+    source = recognise(weights._replace(tensors=model.state_dict(), grid=grid), label)
+    arguments = backbone_arguments(source)
+    if 'pe_type' in arguments:  # None, or a sinusoid, which a learnable table can hold
+        arguments['pe_type'] = arguments['pe_type'] and 'learnable'
+    with torch.device('meta'):  # without drawing initial values, which takes seconds
+        vit = MPVGViT(**arguments).eval()
+    vit.to_empty(device='cpu')
+    vit.load_state_dict(fit(source, vit)[0])
+    sides = [side * vit.patch_embed.patch_size for side in grid]
+    channels = vit.patch_embed.proj.in_channels
+    image = torch.randn(1, channels, *sides, generator=torch.Generator().manual_seed(0))
+    theirs, (ours,) = model.eval().forward_features(image), vit(image)
+    if theirs.ndim == 3:
+        theirs = theirs[:, -ours[0, 0].numel() :].transpose(1, 2).unflatten(2, grid)
+    return ((theirs - ours).norm() / theirs.norm().clamp(min=1e-12)).item()
+
+
+def _shrink(model: nn.Module) -> None:
+    """Bring a model to a grid of a few patches; any position embedding serves the comparison."""
+    if _has_map(model):
+        # SAM's, whose neck is none of the ViT. Two windows of 14 a side.
+        side = min(28, *model.pos_embed.shape[1:3])
+        model.pos_embed = nn.Parameter(model.pos_embed[:, :side, :side])
+        model.neck = nn.Identity()
+    elif hasattr(model, 'set_input_size'):
+        model.set_input_size(tuple(8 * side for side in model.patch_embed.patch_size))
+
+
+def _has_map(model: nn.Module) -> bool:
+    return getattr(model, 'pos_embed', None) is not None and model.pos_embed.ndim == 4
+
+
+def _structure(model: nn.Module) -> str:
+    """What a message can say about how a model of timm's is built."""
+    block = model.blocks[0]
+    parts = [type(model).__name__, type(block).__name__, type(block.attn).__name__]
+    parts.append(type(getattr(block.mlp, 'act', block.mlp)).__name__)
+    rotary = ', rotary position embedding' if getattr(model, 'rope', None) is not None else ''
+    return f'{", ".join(parts)}{rotary}'
+
+
+def _pixels_of(model: nn.Module) -> Pixels | None:
+    cfg = getattr(model, 'pretrained_cfg', None) or {}
+    if not cfg.get('mean') or not cfg.get('std'):
+        return None
+    return Pixels(*(tuple(255 * v for v in cfg[name]) for name in ('mean', 'std')))
