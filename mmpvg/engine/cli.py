@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from ..utils import require_stack
 from .backbone_start import start_backbone
 from .config_model import read_config
+from .finite_state import require_finite
 from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_batch_size
 from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
@@ -85,6 +86,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         FileNotFoundError: If the config, a checkpoint or the data is missing.
         ImportError: If a package that the config needs is missing or does not fit.
         Preempted: A ``SystemExit``, when the run was told to end and has saved where it is.
+        RuntimeError: If losses, gradients or weights are not finite.
         ValueError: If the batch cannot be trained on, or cannot be scaled to.
     """
     args = train_parser().parse_args(argv)
@@ -122,6 +124,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     except Preempted:
         leave_process_group()
         raise
+    require_finite(runner)
     leave_process_group()
     return runner
 

@@ -60,6 +60,7 @@ def tiny_run():
         checkpoint=None,
         hooks=(),
         kind=Runner,
+        schedule=None,
         **wrapper,
     ):
         return kind(
@@ -73,6 +74,7 @@ def tiny_run():
             ),
             train_cfg=dict(by_epoch=True, max_epochs=epochs),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9), **wrapper),
+            param_scheduler=schedule,
             default_hooks=dict(
                 checkpoint=dict(
                     {'type': 'mmpvg.CheckpointHook', 'interval': 1, **(checkpoint or {})}
