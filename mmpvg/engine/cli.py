@@ -20,6 +20,8 @@ from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_ba
 from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
 from .preflight import check_data_files
+from .resume_schedule import CHOICES as RESUME_SCHEDULES
+from .resume_schedule import ResumeScheduleHook
 from .run_checkpoints import read_checkpoints_safely, resume_from_latest
 from .tta import use_tta
 
@@ -57,6 +59,12 @@ def train_parser() -> argparse.ArgumentParser:
         const='auto',
         help='go on from a checkpoint, or, without a value, from the latest in the work dir',
     )
+    parser.add_argument(
+        '--resume-schedule',
+        choices=RESUME_SCHEDULES,
+        help='where learning rate, weight decay and schedule of a resumed run are from, when '
+        'config and checkpoint differ',
+    )
     return parser
 
 
@@ -87,7 +95,8 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         ImportError: If a package that the config needs is missing or does not fit.
         Preempted: A ``SystemExit``, when the run was told to end and has saved where it is.
         RuntimeError: If losses, gradients or weights are not finite.
-        ValueError: If the batch cannot be trained on, or cannot be scaled to.
+        ValueError: If the batch cannot be trained on, or cannot be scaled to, or if the run cannot
+            be resumed as the config says.
     """
     args = train_parser().parse_args(argv)
     cfg = _load_config(args)
@@ -117,6 +126,8 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
     fit_to_host(cfg)
     runner = _build_runner(cfg)
+    if cfg.get('resume'):
+        runner.register_hook(ResumeScheduleHook(args.resume_schedule))
     check_batch_norm(cfg)
     warn_of_batch_size(cfg)
     try:
