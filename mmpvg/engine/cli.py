@@ -16,7 +16,13 @@ from ..utils import require_stack
 from .backbone_start import start_backbone
 from .config_model import read_config
 from .finite_state import require_finite
-from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_batch_size
+from .host import (
+    check_batch_norm,
+    fit_to_host,
+    leave_process_group,
+    scale_learning_rate,
+    warn_of_batch_size,
+)
 from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
 from .preflight import check_data_files
@@ -130,6 +136,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         runner.register_hook(ResumeScheduleHook(args.resume_schedule))
     check_batch_norm(cfg)
     warn_of_batch_size(cfg)
+    scale_learning_rate(runner, cfg)
     try:
         runner.train()
     except Preempted:
