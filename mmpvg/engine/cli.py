@@ -29,6 +29,7 @@ from .preflight import check_data_files
 from .resume_schedule import CHOICES as RESUME_SCHEDULES
 from .resume_schedule import ResumeScheduleHook
 from .run_checkpoints import read_checkpoints_safely, resume_from_latest
+from .strict_weights import strict_loading
 from .tta import use_tta
 
 # Runs of this process.
@@ -156,7 +157,7 @@ def test(argv: Sequence[str] | None = None) -> dict:
     Raises:
         FileNotFoundError: If the config, the checkpoint or the data is missing.
         ImportError: If a package that the config needs is missing or does not fit.
-        ValueError: If ``--out`` does not suit the task.
+        ValueError: If ``--out`` does not suit the task, or the checkpoint does not fit the model.
     """
     args = test_parser().parse_args(argv)
     cfg = _load_config(args)
@@ -172,7 +173,8 @@ def test(argv: Sequence[str] | None = None) -> dict:
     runner = _build_runner(cfg)
     if dump is not None:
         runner.test_evaluator.metrics.append(dump())
-    metrics = runner.test()
+    with strict_loading(runner, args.checkpoint):
+        metrics = runner.test()
     leave_process_group()
     return metrics
 
