@@ -14,6 +14,8 @@ from mmengine.runner import Runner
 from mmpvg.registry import HOOKS
 from mmpvg.utils.whole_file import remove_parts, write_whole
 
+from .finite_state import require_finite
+
 # What a run that had to end leaves; one at most.
 PREEMPTED_NAME = 'preempted.pth'
 
@@ -40,7 +42,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     mmengine writes a checkpoint into its final name and removes the oldest one before it; a run
     killed in between leaves half a file and one checkpoint less. Here a file appears in one step,
     and an older one is removed after the newer is on the disk. ``last_checkpoint`` is written in
-    one step too.
+    one step too. Weights or an optimizer state that are not finite end the run instead of being
+    saved.
 
     Takes mmengine's arguments. Where ``backend_args`` name a store of their own, or ``out_dir`` is
     not local, that store writes as it does.
@@ -78,6 +81,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._place = outer
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        require_finite(runner)
         with self._at(meta):
             self._save_step(runner, step, meta)
 
@@ -105,6 +109,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         Returns:
             Where it is, and where ``--resume`` goes on.
         """
+        require_finite(runner)
         place = dict(epoch=runner.epoch, iter=runner.iter + 1)
         with self._at(place):
             self._write(runner, PREEMPTED_NAME, place)
@@ -129,6 +134,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
             return
+        require_finite(runner)
         place = dict(epoch=runner.epoch, iter=runner.iter)
         with self._at(place), self._removals_afterwards():
             super()._save_best_checkpoint(runner, metrics)

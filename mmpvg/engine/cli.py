@@ -17,12 +17,22 @@ from torch import nn
 from ..utils import require_stack
 from .backbone_start import start_backbone
 from .config_model import read_config
-from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_batch_size
+from .finite_state import require_finite
+from .host import (
+    check_batch_norm,
+    fit_to_host,
+    leave_process_group,
+    scale_learning_rate,
+    warn_of_batch_size,
+)
 from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
 from .preflight import check_data_files
+from .resume_schedule import CHOICES as RESUME_SCHEDULES
+from .resume_schedule import ResumeScheduleHook
 from .run_checkpoints import read_checkpoints_safely, resume_from_latest
 from .strides import check_segmenter_sizes, check_strides
+from .strict_weights import strict_loading
 from .tta import use_tta
 
 # Runs of this process.
@@ -59,6 +69,12 @@ def train_parser() -> argparse.ArgumentParser:
         const='auto',
         help='go on from a checkpoint, or, without a value, from the latest in the work dir',
     )
+    parser.add_argument(
+        '--resume-schedule',
+        choices=RESUME_SCHEDULES,
+        help='where learning rate, weight decay and schedule of a resumed run are from, when '
+        'config and checkpoint differ',
+    )
     return parser
 
 
@@ -88,7 +104,9 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         FileNotFoundError: If the config, a checkpoint or the data is missing.
         ImportError: If a package that the config needs is missing or does not fit.
         Preempted: A ``SystemExit``, when the run was told to end and has saved where it is.
-        ValueError: If the batch cannot be trained on, or cannot be scaled to.
+        RuntimeError: If losses, gradients or weights are not finite.
+        ValueError: If the batch cannot be trained on, or cannot be scaled to, or if the run cannot
+            be resumed as the config says.
     """
     args = train_parser().parse_args(argv)
     cfg = _load_config(args)
@@ -118,17 +136,21 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
     fit_to_host(cfg)
     runner = _build_runner(cfg)
+    if cfg.get('resume'):
+        runner.register_hook(ResumeScheduleHook(args.resume_schedule))
     check_batch_norm(cfg)
     if isinstance(runner.model, nn.Module):  # not with --fsdp, which builds it later
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         check_strides(model)
         check_segmenter_sizes(cfg, model)
     warn_of_batch_size(cfg)
+    scale_learning_rate(runner, cfg)
     try:
         runner.train()
     except Preempted:
         leave_process_group()
         raise
+    require_finite(runner)
     leave_process_group()
     return runner
 
@@ -142,7 +164,7 @@ def test(argv: Sequence[str] | None = None) -> dict:
     Raises:
         FileNotFoundError: If the config, the checkpoint or the data is missing.
         ImportError: If a package that the config needs is missing or does not fit.
-        ValueError: If ``--out`` does not suit the task.
+        ValueError: If ``--out`` does not suit the task, or the checkpoint does not fit the model.
     """
     args = test_parser().parse_args(argv)
     cfg = _load_config(args)
@@ -158,7 +180,8 @@ def test(argv: Sequence[str] | None = None) -> dict:
     runner = _build_runner(cfg)
     if dump is not None:
         runner.test_evaluator.metrics.append(dump())
-    metrics = runner.test()
+    with strict_loading(runner, args.checkpoint):
+        metrics = runner.test()
     leave_process_group()
     return metrics
 

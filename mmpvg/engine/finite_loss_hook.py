@@ -1,9 +1,10 @@
-"""What happens when a loss is not finite."""
+"""What happens when a loss or its gradient is not finite."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -12,22 +13,30 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmpvg.registry import HOOKS
+
+from .finite_state import first_of
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Skip an iteration whose loss is not finite, name it, and stop when there are too many.
+    """Skip iterations whose loss or gradient is not finite, and stop when there are too many.
 
-    One bad image can give a loss that is NaN or infinite; its gradients would make every weight NaN
-    within a step, and all that is trained afterwards is lost. Here no process updates anything in
-    such an iteration: neither weights nor the running statistics of norms. The log names the losses
-    and the images. When ``limit`` of the last ``window`` iterations were skipped, training stops
-    with an error; the checkpoints of before are as they were.
+    One bad image can give a loss that is NaN or infinite, and a finite loss can have such a
+    gradient (the square root of 0); the step would make every weight NaN, and all that is trained
+    afterwards is lost. Here no process updates anything in such an iteration: neither weights nor
+    the running statistics of norms. The log names the losses or the parameters, and the images.
+    When ``limit`` of the last ``window`` iterations were skipped, training stops with an error; the
+    checkpoints of before are as they were.
 
-    With gradient accumulation the bad batch alone is left out, or the whole step if it is the last.
+    With gradient accumulation a batch with a bad loss alone is left out, or the whole step if it is
+    the last; a bad gradient costs the whole step.
+
+    A dynamic loss scale (mixed precision) is too large from time to time; the scaler then skips the
+    step itself, and lowers it. Such a step counts here only if the scale falls below 1: then the
+    gradient is not finite whatever the scale.
 
     Args:
         limit: Skipped iterations within the window at which training stops.
@@ -46,7 +55,11 @@ class FiniteLossHook(Hook):
         self.limit = limit
         self.skipped: deque[int] = deque(maxlen=limit)
         self.window = window
-        self._bad = False
+        # What is not finite in this iteration.
+        self._problem = ''
+        # Files of the images whose gradients the next step takes.
+        self._images: list[str] = []
+        self._replaced: dict[str, Any] = {}
         self._buffers: list[Tensor] = []
         self._kept: list[Tensor] = []
 
@@ -61,26 +74,47 @@ class FiniteLossHook(Hook):
                 f'FiniteLossHook guards one optimizer, not a {type(wrapper).__name__}; leave the '
                 'hook out of custom_hooks'
             )
-        update = wrapper.update_params
+        update, step = wrapper.update_params, wrapper.step
+        # A scheduler may have set a step of its own.
+        self._replaced = {name: vars(wrapper).get(name) for name in ('update_params', 'step')}
 
         def update_if_finite(loss: Tensor, *args, **kwargs) -> None:
-            finite = torch.isfinite(loss.detach()).all().to(torch.int32)
             # One process's bad image would reach all through the mean of the gradients.
-            all_reduce(finite, 'min')
-            self._bad = not finite.item()
-            if self._bad:
+            self._problem = '' if _all_agree(torch.isfinite(loss.detach()).all()) else 'the loss'
+            if self._problem:
                 _leave_out(wrapper)
             else:
                 update(loss, *args, **kwargs)
 
-        wrapper.update_params = update_if_finite
+        # Schedulers look for the mark that they left on it.
+        @wraps(step)
+        def step_if_finite(**kwargs) -> None:
+            if _scales_dynamically(wrapper):
+                before = wrapper.loss_scaler.get_scale()
+                step(**kwargs)
+                if wrapper.loss_scaler.get_scale() < min(before, 1.0):
+                    self._problem = 'gradients, at a loss scale below 1'
+            elif bad := _bad_gradients(model, wrapper):
+                self._problem = bad
+            else:
+                step(**kwargs)
+
+        wrapper.update_params, wrapper.step = update_if_finite, step_if_finite
 
     def after_train(self, runner: Runner) -> None:
         """Step aside."""
-        runner.optim_wrapper.__dict__.pop('update_params', None)
+        for name, method in self._replaced.items():
+            delattr(runner.optim_wrapper, name)
+            if method is not None:
+                setattr(runner.optim_wrapper, name, method)
+        self._replaced = {}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Keep the running statistics of norms, which a bad forward pass spoils."""
+        self._problem = ''
+        if runner.optim_wrapper.should_update():
+            self._images = []
+        self._images += _image_names(data_batch)
         for kept, buffer in zip(self._kept, self._buffers):
             kept.copy_(buffer)
 
@@ -92,27 +126,70 @@ class FiniteLossHook(Hook):
         Raises:
             RuntimeError: When ``limit`` of the last ``window`` iterations were skipped.
         """
-        if not self._bad:
+        if not self._problem:
             return
         with torch.no_grad():
             for kept, buffer in zip(self._kept, self._buffers):
                 buffer.copy_(kept)
         losses = [name for name, value in (outputs or {}).items() if not _is_finite(value)]
-        told = all_gather_object((losses, _image_names(data_batch) if losses else []))
-        names = sorted({name for names, _ in told for name in names})
-        images = [image for _, found in told for image in found]
+        if self._problem == 'the loss':
+            # Each process knows its own.
+            findings = all_gather_object((losses, _image_names(data_batch) if losses else []))
+        else:
+            findings = all_gather_object(([self._problem], self._images))
+        names = sorted({name for names, _ in findings for name in names})
+        images = [image for _, found in findings for image in found]
         message = (
             f'iteration {runner.iter + 1} is skipped: {", ".join(names) or "the loss"} not finite, '
-            f'of {", ".join(images) or "images whose names the batch does not tell"}'
+            f'of {", ".join(images) or "images whose names are not in the batch"}'
         )
         runner.logger.error(message)
         self.skipped.append(runner.iter)
         if len(self.skipped) == self.limit and runner.iter - self.skipped[0] < self.window:
             raise RuntimeError(
-                f'{self.limit} of the last {self.window} iterations had a loss that is not finite. '
-                f'The last: {message}. Lower the learning rate, look at those images, or train in '
-                'float32; --resume goes on from the last checkpoint, which is whole'
+                f'{self.limit} of the last {self.window} iterations had a loss or a gradient that '
+                f'is not finite. The last: {message}. Lower the learning rate, look at those '
+                'images, or train in float32; --resume continues from the last checkpoint, which '
+                'is finite'
             )
+
+
+def _all_agree(finite: Tensor) -> bool:
+    """Whether a flag is set in all processes."""
+    flag = finite.to(torch.int32)
+    all_reduce(flag, 'min')
+    return bool(flag.item())
+
+
+def _scales_dynamically(wrapper: OptimWrapper) -> bool:
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    # A fixed scale, which the wrapper sets again after each step, is not lowered.
+    return scaler is not None and scaler.is_enabled() and wrapper._scale_update_param is None
+
+
+def _bad_gradients(model: nn.Module, wrapper: OptimWrapper) -> str:
+    """Name the gradients that are not finite in any process; an empty string if all are finite."""
+    gradients = [
+        parameter.grad
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+        if parameter.grad is not None
+    ]
+    if not gradients:
+        gradients = [next(model.parameters()).new_zeros(1)]
+    # One reduction over all. A norm may overflow where the values do not, hence the second look.
+    norms = torch.stack([norm.float() for norm in torch._foreach_norm(gradients)])
+    if _all_agree(norms.isfinite().all()):
+        return ''
+    bad = [
+        name.replace('_fsdp_wrapped_module.', '')
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and not parameter.grad.isfinite().all()
+    ]
+    if _all_agree(norms.new_tensor(not bad)):
+        return ''
+    bad = list(dict.fromkeys(name for names in all_gather_object(bad) for name in names))
+    return f'gradients of {first_of(bad)}'
 
 
 def _leave_out(wrapper: OptimWrapper) -> None:

@@ -135,20 +135,62 @@ def warn_of_batch_size(cfg: Config) -> None:
     base = scaling.get('base_batch_size')
     if base is None or scaling.get('enable', False):
         return
-    accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
-    world, per_process = _world_size(), cfg.train_dataloader.batch_size
-    if world * per_process * accumulated == base:
+    total, product = _total_batch(cfg)
+    if total == base:
         return
-    steps = f' x {accumulated} accumulated' if accumulated > 1 else ''
-    fixes = ['pass --auto-scale-lr'] if accumulated == 1 else []
-    if base % (world * accumulated) == 0:
-        size = base // (world * accumulated)
-        fixes.append(f'--cfg-options train_dataloader.batch_size={size}')
+    fixes = ['pass --auto-scale-lr']
+    others = total // cfg.train_dataloader.batch_size
+    if base % others == 0:
+        fixes.append(f'--cfg-options train_dataloader.batch_size={base // others}')
     _log(
-        f'total batch {world} processes x {per_process}{steps}, but the learning rate is for '
-        f'{base}: {" or ".join(fixes) or "change one of them"}',
+        f'total batch {product}, but the learning rate is for {base}: {" or ".join(fixes)}',
         level=logging.WARNING,
     )
+
+
+def scale_learning_rate(runner: Any, cfg: Config) -> None:
+    """Scale the learning rate linearly from the recipe's total batch to this run's.
+
+    The rule of `Goyal et al. <https://arxiv.org/abs/1706.02677>`_. mmengine's own scaling, for
+    which ``auto_scale_lr.enable`` stands, leaves out accumulated batches; it is switched off.
+
+    Args:
+        runner: Just built, its optimizer not yet.
+        cfg: Its config.
+
+    Raises:
+        ValueError: If there is no learning rate of one optimizer to scale.
+    """
+    scaling = cfg.get('auto_scale_lr') or {}
+    if not scaling.get('enable', False):
+        return
+    optimizer = runner.optim_wrapper.get('optimizer') or {}
+    if 'lr' not in optimizer:
+        raise ValueError(
+            '--auto-scale-lr scales optim_wrapper.optimizer.lr, which the config does not set'
+        )
+    (total, product), base = _total_batch(cfg), scaling['base_batch_size']
+    scaled = optimizer['lr'] * total / base
+    _log(
+        f'learning rate {scaled:.6g} for a total batch of {product}: {optimizer["lr"]:.6g} is for '
+        f'{base}'
+    )
+    runner.optim_wrapper = {**runner.optim_wrapper, 'optimizer': {**optimizer, 'lr': scaled}}
+    if hasattr(runner, 'strategy'):
+        # FlexibleRunner's.
+        runner.strategy._auto_scale_lr = None
+    else:
+        runner.auto_scale_lr = None
+
+
+def _total_batch(cfg: Config) -> tuple[int, str]:
+    """Images of an optimizer step, and how they come about."""
+    accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
+    world, per_process = _world_size(), cfg.train_dataloader.batch_size
+    total = world * per_process * accumulated
+    steps = f' x {accumulated} accumulated' if accumulated > 1 else ''
+    processes = f'{world} process{"es" if world > 1 else ""}'
+    return total, f'{total} ({processes} x {per_process} images{steps})'
 
 
 def _world_size() -> int:

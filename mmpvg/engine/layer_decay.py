@@ -59,6 +59,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             params: The list.
             module: The whole model, or a backbone alone.
             **kwargs: Unused; upstream recurses with them.
+
+        Raises:
+            ValueError: If there is no backbone for the decay, or no parameter to train.
         """
         undecayed = set(_undecayed(module))
         # Without decay no depth matters, so a student and a teacher may both tell theirs.
@@ -81,6 +84,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 groups[height, decays] = self._new_group(height, decays)
             groups[height, decays]['params'].append(param)
             groups[height, decays]['param_names'].append(name)
+        if not groups:
+            raise ValueError(f'{type(module).__name__} has no parameter to train: all are frozen')
         params.extend(groups.values())
         print_log(
             f'{sum(len(group["params"]) for group in params)} parameters in {len(params)} groups, '
@@ -110,8 +115,9 @@ def _undecayed(model: nn.Module) -> Iterator[str]:
 def find_backbone(model: nn.Module) -> tuple[str, nn.Module | None]:
     """Find the part of a model that tells the depths of its parameters.
 
-    It is the outermost module with ``get_layer_depth(name, prefix)``. mmpretrain's classifiers have
-    a method of that name without a prefix, which asks their backbone; they are not meant.
+    It is the outermost module with ``get_layer_depth(name, prefix)``, below wrappers such as
+    mmpretrain's ``LoRAModel``. The method of that name of mmpretrain's classifiers, which calls
+    that of their backbone, takes no prefix and is not meant.
 
     Returns:
         What stands before its parameters' names in the model, for instance ``backbone.``, and the
@@ -123,7 +129,8 @@ def find_backbone(model: nn.Module) -> tuple[str, nn.Module | None]:
     found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(outer) for outer in found)
-        if not inside and _takes_prefix(getattr(module, 'get_layer_depth', None)):
+        # Of its class: a wrapper (mmpretrain's LoRAModel) passes on what it does not have itself.
+        if not inside and _takes_prefix(getattr(type(module), 'get_layer_depth', None)):
             found[f'{name}.' if name else ''] = module
     if len(found) > 1:
         raise ValueError(

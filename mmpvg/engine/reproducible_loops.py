@@ -93,7 +93,8 @@ class EpochBasedTrainLoop(_Reproducible, MMEngineEpochBasedTrainLoop):
         """Train for an epoch, or for what is left of it."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        done, number = self._done(), len(self.dataloader)
+        number = len(self.dataloader)
+        done = batches_done(self.runner.message_hub.runtime_info, self._epoch, number)
         self.dataloader.batch_sampler.go_to(self._seed, self._epoch, done)
         for index, batch in enumerate(self.dataloader, start=done):
             # With this iteration, as a checkpoint of it will say.
@@ -102,13 +103,21 @@ class EpochBasedTrainLoop(_Reproducible, MMEngineEpochBasedTrainLoop):
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
-    def _done(self) -> int:
-        """Batches of the epoch that a run before this one has done, when resumed from amid it."""
-        epoch, done, number = self.runner.message_hub.runtime_info.get(_PLACE) or (-1, 0, 1)
-        if epoch != self._epoch:
-            return 0
-        # The same share of it, should the run have had other batches or as many processes.
-        return done * len(self.dataloader) // number
+
+def batches_done(info: dict, epoch: int, length: int) -> int:
+    """Count the batches of an epoch that a run before this one has done.
+
+    Args:
+        info: ``runtime_info`` of the message hub, or of the one in a checkpoint.
+        epoch: The epoch that is trained, from 0 on.
+        length: Batches of it. If the run before had another number of them, because of its batch
+            size or number of processes, the same share is done.
+
+    Returns:
+        The number; 0 if the run ended between two epochs.
+    """
+    of_epoch, done, number = info.get(_PLACE) or (-1, 0, 1)
+    return done * length // number if of_epoch == epoch else 0
 
 
 @LOOPS.register_module()

@@ -15,6 +15,8 @@ from mmengine.runner import CheckpointLoader
 from mmpvg.checkpoints.reading import download
 from mmpvg.checkpoints.safe_load import RefusedFileError, load_pth, placeholders_in
 
+from .finite_state import first_of, not_finite_in
+
 
 def read_checkpoints_safely(wholly: bool = False) -> None:
     """Let mmengine read files and URLs of this process through :func:`mmpvg.checkpoints.load_pth`.
@@ -46,7 +48,7 @@ def resume_from_latest(cfg: Config) -> None:
         cfg: The config of the run, changed in place.
 
     Raises:
-        ValueError: If there are checkpoints, but none is whole.
+        ValueError: If there are checkpoints, but none is whole and finite.
     """
     latest = latest_checkpoint(cfg.work_dir)
     cfg.resume = latest is not None
@@ -57,7 +59,7 @@ def resume_from_latest(cfg: Config) -> None:
 
 
 def latest_checkpoint(work_dir: str | Path) -> str | None:
-    """The checkpoint that ``last_checkpoint`` names, or the newest one if that is gone or broken.
+    """The checkpoint that ``last_checkpoint`` names, or the newest one that is whole and finite.
 
     Args:
         work_dir: Folder of the run. It may have been moved since.
@@ -66,7 +68,7 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
         Its path; None if the run wrote none.
 
     Raises:
-        ValueError: If there are checkpoints, but none is whole.
+        ValueError: If there are checkpoints, but none is whole and finite.
     """
     note = Path(work_dir) / 'last_checkpoint'
     if not note.is_file():
@@ -81,10 +83,15 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for path in [told, *others]:
         if path.is_file() and zipfile.is_zipfile(path):
-            return str(path)
+            bad = not_finite_in(load_pth(path, run_state=True))
+            if not bad:
+                return str(path)
+            _log(f'{path} is passed over: {first_of(bad)} is not finite', level=logging.WARNING)
+            continue
         _log(f'{path} is {"broken" if path.exists() else "gone"}', level=logging.WARNING)
     raise ValueError(
-        f'{work_dir} has no whole checkpoint to resume from; move {note} away to start anew'
+        f'{work_dir} has no whole checkpoint of finite weights to resume from; move {note} away to '
+        'start anew'
     )
 
 
@@ -99,6 +106,10 @@ def _read_file(path: str, wholly: bool) -> Any:
             f'cannot resume from {path}: it holds objects of {", ".join(sorted(unread))}, and only '
             'numbers and containers are built from a file; to start from its weights alone, set '
             '--cfg-options load_from=FILE instead of --resume'
+        )
+    if wholly and (bad := not_finite_in(checkpoint)):
+        raise ValueError(
+            f'cannot resume from {path}: {first_of(bad)} is not finite; resume from an earlier one'
         )
     if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
         # mmengine evaluates this one on resume. Its own checkpoints have 'cfg', which it leaves be.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
@@ -42,9 +45,33 @@ def fit_weights(model: nn.Module, checkpoint: Any, source: str | None) -> None:
     """
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{source} holds no weights but a {type(checkpoint).__name__}')
-    try:
+    with _misfits_named(source):
         _load_checkpoint_to_model(model, checkpoint, strict=True)
+
+
+@contextmanager
+def strict_loading(runner: Runner, source: str | None) -> Iterator[None]:
+    """Let a runner load checkpoints wholly or not at all; mmengine's leaves out what does not fit.
+
+    Args:
+        runner: Just built. It loads when it tests, after its hooks have started.
+        source: The checkpoint, for the message.
+
+    Raises:
+        ValueError: If it does not fit the model.
+    """
+    runner.load_checkpoint = partial(runner.load_checkpoint, strict=True)
+    with _misfits_named(source):
+        yield
+
+
+@contextmanager
+def _misfits_named(source: str | None) -> Iterator[None]:
+    try:
+        yield
     except RuntimeError as error:
+        if not str(error).startswith('The model and loaded state dict do not match'):
+            raise
         raise ValueError(
             f'{source} does not fit the model of the config: {_in_few_words(str(error))}. Give the '
             'config that it was trained with, with the same --cfg-options'

@@ -60,6 +60,8 @@ def tiny_run():
         checkpoint=None,
         hooks=(),
         kind=Runner,
+        schedule=None,
+        train=None,
         **wrapper,
     ):
         return kind(
@@ -71,8 +73,11 @@ def tiny_run():
                 dataset=data or Numbers(),
                 sampler=dict(type='DefaultSampler', shuffle=False),
             ),
-            train_cfg=dict(by_epoch=True, max_epochs=epochs),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9), **wrapper),
+            train_cfg=train or dict(by_epoch=True, max_epochs=epochs),
+            optim_wrapper=dict(
+                {'optimizer': dict(type='SGD', lr=0.1, momentum=0.9), **wrapper},
+            ),
+            param_scheduler=schedule,
             default_hooks=dict(
                 checkpoint=dict(
                     {'type': 'mmpvg.CheckpointHook', 'interval': 1, **(checkpoint or {})}

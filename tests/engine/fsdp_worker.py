@@ -42,6 +42,7 @@ class Segmenter(BaseModel):
         self.backbone = MPVGViT(
             arch, img_size=32, patch_size=8, drop_path_rate=0.5, gaussian_bias='head', with_cp=True
         )
+        self.bad_gradient = False
         self.norm = nn.BatchNorm2d(32)
         self.head = nn.Conv2d(32, 3, 1)
 
@@ -50,16 +51,22 @@ class Segmenter(BaseModel):
         # Statistics are each process's own, so they are not compared.
         maps = self.head(self.norm.eval()(self.backbone(images)[0]))
         target = nn.functional.adaptive_avg_pool2d(images, maps.shape[-2:])
-        return dict(loss_pixels=(maps - target).square().mean()) if mode == 'loss' else [maps]
+        if mode != 'loss':
+            return [maps]
+        loss = (maps - target).square().mean()
+        # The derivative of the root is infinite, times 0.
+        return dict(loss_pixels=loss + (0 * loss).sqrt() if self.bad_gradient else loss)
 
 
 class Disturb(Hook):
-    """In an iteration: a bad image in one process, or a signal to one."""
+    """In an iteration, in one process: a bad image, a bad gradient, or a signal."""
 
-    def __init__(self, nan=None, told=None):
-        self.nan, self.told = nan, told
+    def __init__(self, nan=None, gradient=None, told=None):
+        self.nan, self.gradient, self.told = nan, gradient, told
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
+        model = runner.model.module
+        model.bad_gradient = dist.get_rank() == 1 and runner.iter + 1 == self.gradient
         if dist.get_rank() == 1 and runner.iter + 1 == self.nan:
             data_batch['inputs'][0].fill_(float('nan'))
         if dist.get_rank() == 1 and runner.iter + 1 == self.told:
@@ -126,6 +133,7 @@ def main(out):
     train(out / 'ddp_fsdp', True, resume=out / 'ddp_AdamW' / half)
     for name, fsdp in (('ddp', False), ('fsdp', True)):
         train(out / f'{name}_nan', fsdp, 'SGD', hook=Disturb(nan=2))
+        train(out / f'{name}_gradient', fsdp, 'SGD', hook=Disturb(gradient=2))
         train(out / f'{name}_accumulated', fsdp, 'SGD', accumulative_counts=3)
     try:
         train(out / 'told', True, hook=Disturb(told=4))

@@ -47,6 +47,9 @@ def assert_close(one, other, atol):
         ('fsdp_ddp', 'ddp_AdamW', 1e-5),
         ('ddp_fsdp', 'ddp_AdamW', 1e-5),
         ('fsdp_nan', 'ddp_nan', 1e-6),
+        # The image is skipped alike, whether its loss or its gradient is bad.
+        ('fsdp_gradient', 'ddp_nan', 1e-6),
+        ('ddp_gradient', 'ddp_nan', 1e-6),
         ('fsdp_accumulated', 'ddp_accumulated', 1e-6),
         ('told', 'fsdp_AdamW', 0),
     ],

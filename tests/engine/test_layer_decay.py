@@ -6,6 +6,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmpvg.engine.param_groups import param_group_rows
 from mmpvg.models import MPVGViT, SimpleFeaturePyramid
 
 TINY = dict(embed_dims=48, num_layers=4, num_heads=3)
@@ -133,6 +134,52 @@ def test_mmpretrains_own_constructor_gives_the_same_learning_rates():
         for parameter in group['params']
     }
     assert theirs == pytest.approx(ours)
+
+
+def test_lora_in_a_wrapped_backbone():
+    """mmpretrain's LoRAModel trains low-rank matrices alone, at the depths of their blocks."""
+    lora = dict(type='LoRAModel', rank=2, targets=[dict(type='qkv'), dict(type='.*fc1')])
+    model = classifier()
+    inner = dict(type='mmpvg.MPVGViT', arch=TINY)
+    model.backbone = MODELS.build({**lora, 'type': 'mmpretrain.LoRAModel', 'module': inner})
+    groups = by_name(build(model, layer_decay_rate=0.5))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert set(groups) == trained
+    inside = {name for name in trained if name.startswith('backbone.')}
+    assert len(inside) == 4 * 2 * 2 and all('.lora_' in name for name in inside)
+    for name in inside:
+        assert groups[name]['lr'] == pytest.approx(1e-3 * 0.5 ** (4 - int(name.split('.')[3])))
+    assert groups['head.fc.weight']['lr'] == pytest.approx(1e-3)
+    rows = param_group_rows(model, build(model, layer_decay_rate=0.5))
+    assert {row.depth for row in rows if row.lr is None} == {0, 1, 2, 3, 4, 5}, 'the frozen ones'
+
+
+def test_layers_that_were_replaced_inside_the_backbone():
+    """As peft does it: the original layer moves one level down."""
+
+    class Adapted(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.base_layer = layer.requires_grad_(False)
+            self.lora_A = nn.Linear(layer.in_features, 2, bias=False)
+            self.lora_B = nn.Linear(2, layer.out_features, bias=False)
+
+        def forward(self, x):
+            return self.base_layer(x) + self.lora_B(self.lora_A(x))
+
+    model = Detector()
+    for block in model.backbone.blocks:
+        block.attn.proj = Adapted(block.attn.proj)
+    groups = by_name(build(model, layer_decay_rate=0.5))
+    assert groups['backbone.blocks.1.attn.proj.lora_A.weight']['lr'] == pytest.approx(1e-3 * 0.5**3)
+    assert 'backbone.blocks.1.attn.proj.base_layer.weight' not in groups
+    assert model.backbone(torch.randn(1, 3, 64, 64))[0].shape == (1, 48, 4, 4)
+
+
+def test_nothing_to_train_is_refused():
+    model = MPVGViT(TINY).requires_grad_(False)
+    with pytest.raises(ValueError, match='MPVGViT has no parameter to train'):
+        build(model)
 
 
 def test_two_backbones_are_refused():

@@ -75,6 +75,18 @@ def test_bare_resume_and_the_recipes_switches(task, repo, data_options, tmp_path
     assert steps == {runner.iter}
 
 
+def test_a_resume_with_a_changed_config_stops(task, trained, repo, data_options, tmp_path):
+    """Before training: a learning rate that is scaled to another batch, another native size."""
+    command = [str(repo / task.config), '--work-dir', str(tmp_path)]
+    command += ['--resume', checkpoint(trained, task, 1), '--auto-scale-lr', '--cfg-options']
+    command += [*task.options, *data_options]
+    with pytest.raises(ValueError, match=rf'lr {task.lr:g} \(config: .*--resume-schedule config'):
+        run_train(command)
+    shapes = r'position_embedding.* has the shape .*, in the checkpoint .*img_size.*load_from='
+    with pytest.raises(ValueError, match=shapes):
+        run_train([*command, 'model.backbone.img_size=64'])
+
+
 def test_training_without_validation(task, repo, data_options, tmp_path):
     runner = run_train(
         [str(repo / task.config), '--work-dir', str(tmp_path), '--cfg-options', *task.options]
@@ -208,6 +220,17 @@ def test_tta(task, trained, repo, data_options, tmp_path):
     metrics = run_test([str(tmp_path / 'same.py'), *command[1:4], '--tta'])
     logged = scalars(trained)[0][-1]
     assert metrics[task.metrics[0]] == pytest.approx(logged[task.metrics[0]], abs=1e-3)
+
+
+def test_a_checkpoint_of_another_delivery_is_not_tested(
+    task, trained, repo, data_options, tmp_path
+):
+    command = [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir', str(tmp_path)]
+    command += ['--cfg-options', *data_options]
+    misfit = '.pth does not fit the model of the config: unexpected key: backbone.pe_delivery.*'
+    for delivery in ('default', 'lape'):
+        with pytest.raises(ValueError, match=misfit + 'Give the config that it was trained with'):
+            run_test([*command, f'model.backbone.pe_delivery={delivery}'])
 
 
 @pytest.mark.parametrize('missing', ['ann_file', 'config', 'checkpoint'])
