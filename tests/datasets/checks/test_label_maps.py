@@ -212,7 +212,7 @@ def test_heads_of_one_class(changes, fix):
         # The oracle: whether anything is learned from labels of 0.
         init_default_scope('mmseg')
         module = MODELS.build(dict(head(**changes)))
-        logits = module(([torch.randn(2, 4, 8, 8)]))
+        logits = module([torch.randn(2, 4, 8, 8)])
         loss = module.loss_decode(logits, torch.zeros(2, 8, 8, dtype=torch.long))
         assert (float(loss.detach()) == 0) == (fix is not None)
 
