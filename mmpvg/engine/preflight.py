@@ -28,7 +28,8 @@ def check_data_files(cfg: Config, *splits: str) -> None:
 
     Raises:
         FileNotFoundError: If something is missing. It names the setting, the path, and the fix.
-        ValueError: If annotations are a pickle, which may be a stranger's and run code.
+        ValueError: If annotations are a pickle, which may be a stranger's and run code, or paths
+            are relative to an ``http`` URL.
     """
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
@@ -41,6 +42,12 @@ def check_data_files(cfg: Config, *splits: str) -> None:
                     raise ValueError(
                         f'{key}.{setting} is {path}: mmengine would unpickle it, and a pickle can '
                         'run any code; write the annotations as JSON'
+                    )
+                root = dataset.get('data_root') or ''
+                if root.startswith('http') and setting != 'data_root' and path.count('://') == 1:
+                    raise ValueError(
+                        f'{key}.data_root is {root}, below which mmengine finds no files; set '
+                        f'data_root="" and {key}.{setting} to the whole URL'
                     )
                 if '://' not in path and not osp.exists(path):
                     raise FileNotFoundError(
