@@ -19,8 +19,8 @@ def check_data_files(cfg: Config, *splits: str) -> None:
     """Check that annotation files and image folders of a config are there.
 
     A run that lacks one would otherwise fail after minutes, or only at its first validation. Data
-    behind a file backend other than the local disk, or that a data set downloads itself, is not
-    looked for.
+    behind a URL or a file backend other than the local disk, or that a data set downloads itself,
+    is not looked for.
 
     Args:
         cfg: The config.
@@ -28,7 +28,8 @@ def check_data_files(cfg: Config, *splits: str) -> None:
 
     Raises:
         FileNotFoundError: If something is missing. It names the setting, the path, and the fix.
-        ValueError: If annotations are a pickle, which may be a stranger's and run code.
+        ValueError: If annotations are a pickle, which may be a stranger's and run code, or paths
+            are relative to an ``http`` URL.
     """
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
@@ -42,7 +43,13 @@ def check_data_files(cfg: Config, *splits: str) -> None:
                         f'{key}.{setting} is {path}: mmengine would unpickle it, and a pickle can '
                         'run any code; write the annotations as JSON'
                     )
-                if not osp.exists(path):
+                root = dataset.get('data_root') or ''
+                if root.startswith('http') and setting != 'data_root' and path.count('://') == 1:
+                    raise ValueError(
+                        f'{key}.data_root is {root}, below which mmengine finds no files; set '
+                        f'data_root="" and {key}.{setting} to the whole URL'
+                    )
+                if '://' not in path and not osp.exists(path):
                     raise FileNotFoundError(
                         f'{key}.{setting} points to {path}, which does not exist in '
                         f'{osp.abspath(".")}; prepare the data set as the README describes, or set '

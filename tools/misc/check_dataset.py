@@ -3,7 +3,7 @@
     python tools/misc/check_dataset.py CONFIG
 
 Loads every image with its annotations, and prints what is broken, how often, and what training
-would do about it. The exit status is 1 if there is anything.
+or evaluation would do about it. The exit status is 1 if there is anything.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 
 from mmpvg.datasets.checks.decode import check_dataset
-from mmpvg.datasets.checks.finding import EFFECTS, Finding, summarize_findings
+from mmpvg.datasets.checks.finding import EFFECTS, Finding, in_evaluation, summarize_findings
 from mmpvg.datasets.checks.finding_sheet import draw_findings
 from mmpvg.engine.preflight import datasets_in
 
@@ -40,7 +40,7 @@ def main() -> None:
     if not findings:
         print('\nnothing is wrong')
         return
-    print('\n| problem | training | findings | images | example |\n|---|---|---|---|---|')
+    print('\n| problem | effect | findings | images | example |\n|---|---|---|---|---|')
     for problem, effect, number, images, example in summarize_findings(findings):
         print(f'| {problem} | {EFFECTS[effect]} | {number} | {images} | {example} |')
     if args.out:
@@ -63,7 +63,7 @@ def _look(cfg: Config, split: str, jobs: int) -> Iterator[Finding]:
             # Not for each of a hundred thousand images: a log may stand behind.
             if done and (done % max(1, total // 200) == 0 or done == total):
                 bar.update(done - bar.completed)
-            yield from found
+            yield from found if split == 'train' else map(in_evaluation, found)
 
 
 if __name__ == '__main__':

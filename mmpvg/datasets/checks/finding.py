@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-#: What training does about a problem.
+#: What happens because of a problem, the worst first.
 EFFECTS = {
     'stops': 'training stops',
+    'senseless': 'is trained on unnoticed and makes the result wrong',
+    'stops evaluation': 'evaluation stops',
     'unnoticed': 'is trained on unnoticed',
     'replaced': 'another image is taken',
     'left out': 'the annotation or image is left out',
@@ -51,3 +53,23 @@ def summarize_findings(findings: Sequence[Finding]) -> list[tuple[str, str, int,
             counts.items(), key=lambda item: (order.index(item[0][1]), -item[1])
         )
     ]
+
+
+# Problems for which training takes another image, and evaluation goes on.
+_EVALUATED = (
+    'size unlike its annotations',
+    'EXIF orientation unlike the annotations',
+    'labels beyond 8 bits',
+)
+
+
+def in_evaluation(finding: Finding) -> Finding:
+    """The finding with its effect on validation or testing, where no image can be replaced."""
+    if finding.effect == 'replaced':
+        effect = 'unnoticed' if finding.problem in _EVALUATED else 'stops evaluation'
+    elif finding.problem == 'label outside the classes':
+        # mmseg's metrics leave these pixels out.
+        effect = 'unnoticed'
+    else:
+        return finding
+    return replace(finding, effect=effect)
