@@ -6,21 +6,27 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: What training does about a problem.
+#: What happens because of a problem, the worst first.
 EFFECTS = {
     'stops': 'training stops',
+    'senseless': 'is trained on unnoticed and makes the result wrong',
+    'stops evaluation': 'evaluation stops',
     'unnoticed': 'is trained on unnoticed',
     'replaced': 'another image is taken',
     'left out': 'the annotation or image is left out',
+    'noted': 'as configured',
 }
+
+#: Effects with which training is not worth starting.
+FATAL = ('stops', 'senseless', 'stops evaluation')
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong.
+    """Something that is wrong, or, with the effect ``noted``, worth knowing.
 
     Attributes:
-        path: The image.
+        path: The image, or the annotation file.
         problem: A few words that many findings share.
         detail: The numbers.
         effect: One of :data:`EFFECTS`.
