@@ -1,0 +1,282 @@
+"""Checks of semantic label maps: what training would make of the pixels of each file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadAnnotations, LoadImageFromFile
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ..broken_samples import LabelRangeError, check_labels
+from .finding import Finding
+from .image_files import check_image_header
+
+_IGNORED = 255
+_DECODING = 'mask cannot be decoded'
+
+
+def check_label_maps(
+    dataset: Dataset, num_classes_of_head: int, sample: int | None = None
+) -> Iterator[Finding]:
+    """Check the label maps and image headers of one split, and count the pixels of each class.
+
+    Args:
+        dataset: A ``BaseSegDataset``, which is not wrapped in another one.
+        num_classes_of_head: ``num_classes`` of the decode head.
+        sample: How many maps to read, evenly spaced; None for all.
+
+    Yields:
+        Findings of files, then of the split as a whole. That a class has no pixel is said only
+        where all maps were read.
+    """
+    total = len(dataset)
+    number = total if sample is None else min(sample, total)
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    loader = next((vars(t) for t in transforms if isinstance(t, LoadImageFromFile)), {})
+    loader = {k: loader[k] for k in ('color_type', 'imdecode_backend') if k in loader}
+    backend = next(
+        (t.imdecode_backend for t in transforms if isinstance(t, LoadAnnotations)), 'pillow'
+    )
+    stored = np.zeros(256, dtype=np.int64)  # pixels of each stored value
+    maps_with_0 = maps_read = 0
+    meaning = None
+    for index in np.linspace(0, total - 1, number).astype(int).tolist():
+        info = dataset.get_data_info(index)
+        if not info.get('seg_map_path') or '://' in info['seg_map_path']:
+            continue
+        meaning = _meaning(info.get('reduce_zero_label'), info.get('label_map'))
+        labels, found = _read(info['seg_map_path'], backend)
+        size = None
+        if labels is not None:
+            size = labels.shape[1::-1]
+            counts = _counts(labels)
+            stored += counts
+            maps_read += 1
+            maps_with_0 += bool(counts[0])
+            found += _value_findings(info['seg_map_path'], counts, meaning, num_classes_of_head)
+        yield from found
+        yield from check_image_header(info['img_path'], size, loader)
+    if not maps_read:
+        return
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    names = [str(name) for name in classes or range(num_classes_of_head)]
+    folder = str((getattr(dataset, 'data_prefix', None) or {}).get('seg_map_path', ''))
+    found = _split_findings(folder, stored, meaning, names, maps_with_0 / maps_read)
+    if not found and maps_read == total:
+        found = _empty_classes(folder, stored, meaning, names, maps_read)
+    yield from found
+
+
+def check_label_map(
+    path: str,
+    num_classes: int,
+    reduce_zero_label: bool,
+    ignore_index: int = _IGNORED,
+    image_size: tuple[int, int] | None = None,
+    backend: str = 'pillow',
+) -> list[Finding]:
+    """Check one label map.
+
+    Args:
+        path: The file. What lies behind a URL is not looked at.
+        num_classes: Of the head.
+        reduce_zero_label: Of the data set: 0 becomes ignored, and all others one less.
+        ignore_index: The label of pixels that have none.
+        image_size: Width and height in pixels of the image, as it is loaded; None to not compare.
+        backend: ``imdecode_backend`` of ``LoadAnnotations``.
+
+    Returns:
+        What is wrong; empty for most files.
+    """
+    if '://' in path:
+        return []
+    labels, found = _read(path, backend)
+    if labels is None:
+        return found
+    size = labels.shape[1::-1]
+    if image_size is not None and size != tuple(image_size):
+        detail = f'{size[0]}x{size[1]} pixels, its image {image_size[0]}x{image_size[1]}'
+        found.append(Finding(path, 'mask of another size', detail, 'replaced'))
+    meaning = _meaning(reduce_zero_label, None)
+    return found + _value_findings(path, _counts(labels), meaning, num_classes, ignore_index)
+
+
+def check_single_class_head(model: Mapping[str, Any]) -> list[Finding]:
+    """Check a model's config for heads that cannot learn because they have one output.
+
+    A softmax over one logit is 1 whatever the logit: the loss is 0, and so is every gradient.
+
+    Args:
+        model: Config of a segmenter or a classifier.
+
+    Returns:
+        One finding for each such head.
+    """
+    found = []
+    for key in ('decode_head', 'auxiliary_head', 'head'):
+        heads = model.get(key) or ()
+        for head in heads if isinstance(heads, (list, tuple)) else [heads]:
+            num_classes = head.get('num_classes')
+            outputs = head.get('out_channels') or num_classes
+            # Heads of queries have an output for "no object" too.
+            if outputs != 1 or 'loss_cls' in head:
+                continue
+            setting = f'model.{key}'
+            if key != 'head' and num_classes == 1:
+                why = (
+                    'num_classes=1 leaves no label for the background; give two classes '
+                    "(classes=('background', NAME), num_classes=2), with labels 0 and 1"
+                )
+            elif _has_softmax(head.get('loss_decode' if key != 'head' else 'loss')):
+                why = (
+                    'a softmax over one output is always 1, and the loss 0; set use_sigmoid=True '
+                    'in its CrossEntropyLoss, or give two outputs'
+                )
+            else:
+                continue
+            found.append(Finding(setting, 'head of one class', why, 'unnoticed'))
+    return found
+
+
+def _has_softmax(losses: Any) -> bool:
+    losses = losses if isinstance(losses, (list, tuple)) else [losses]
+    # Heads have it by default.
+    return any(
+        loss is None
+        or (str(loss.get('type')).endswith('CrossEntropyLoss') and not loss.get('use_sigmoid'))
+        for loss in losses
+    )
+
+
+def _read(path: str, backend: str) -> tuple[np.ndarray | None, list[Finding]]:
+    """The stored labels, (height, width), as mmseg's ``LoadAnnotations`` decodes them."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        problem, why = ('mask missing', '') if missing else (_DECODING, str(error))
+        return None, [Finding(path, problem, why, 'replaced')]
+    try:
+        labels = mmcv.imfrombytes(content, flag='unchanged', backend=backend)
+    except Image.DecompressionBombError as error:
+        why = f"{error}; set imdecode_backend='cv2' in LoadAnnotations, or tile images and maps"
+        return None, [Finding(path, _DECODING, why, 'replaced')]
+    except Exception as error:  # whatever a decoder makes of a broken file
+        why = f'{type(error).__name__}: {error}' if content else 'the file is empty'
+        return None, [Finding(path, _DECODING, why, 'replaced')]
+    if labels is None:
+        return None, [Finding(path, _DECODING, '', 'replaced')]
+    why = unusable_labels(labels.squeeze())
+    found = [Finding(path, *why, 'replaced')] if why else []
+    return (None if why else labels.squeeze()), found
+
+
+def unusable_labels(labels: np.ndarray) -> tuple[str, str] | None:
+    """What is wrong with a label map before its labels are looked at.
+
+    Args:
+        labels: As decoded, before a conversion to 8 bits.
+
+    Returns:
+        The problem, and its details with the fix; None if there is none.
+    """
+    if labels.ndim == 3:
+        channels = labels.shape[2]
+        if (labels[..., :3] == labels[..., :1]).all() and channels != 2:
+            why = f'the labels are repeated in {channels} channels; save one of them'
+        else:
+            why = f'{channels} channels; save an image of one channel whose pixels are class labels'
+        return 'label map with channels', why
+    if labels.dtype.itemsize > 1:
+        kept = labels.astype(np.uint8)
+        if (wrong := labels != kept).any():
+            value, becomes = labels[wrong][0], kept[wrong][0]
+            why = (
+                f'{labels.dtype} labels, of which 8 bits are kept: {value} becomes {becomes}; '
+                'renumber the labels to 0 to 254'
+            )
+            return 'labels beyond 8 bits', why
+    return None
+
+
+def _counts(labels: np.ndarray) -> np.ndarray:
+    """Pixels of each value from 0 to 255."""
+    return np.bincount(labels.astype(np.uint8, copy=False).ravel(), minlength=256)
+
+
+def _meaning(reduce_zero_label: bool | None, label_map: Mapping[int, int] | None) -> np.ndarray:
+    """Label in training of each stored value, as mmseg's ``LoadAnnotations`` converts them."""
+    labels = np.arange(256)
+    if reduce_zero_label:
+        labels = np.where((labels == 0) | (labels == 255), 255, labels - 1)
+    before = labels.copy()
+    for old, new in (label_map or {}).items():
+        labels[before == old] = new
+    return labels
+
+
+def _value_findings(
+    path: str,
+    counts: np.ndarray,
+    meaning: np.ndarray,
+    num_classes: int,
+    ignore_index: int = _IGNORED,
+) -> list[Finding]:
+    labels = np.unique(meaning[counts > 0])
+    labels = labels[labels != ignore_index]
+    if not labels.size:
+        return [Finding(path, 'no labelled pixel', '', 'left out')]
+    try:
+        check_labels(labels[None], range(num_classes), path)
+    except LabelRangeError as error:
+        return [Finding(path, 'label outside the classes', str(error), 'stops')]
+    return []
+
+
+def _split_findings(
+    folder: str,
+    stored: np.ndarray,
+    meaning: np.ndarray,
+    names: Sequence[str],
+    share_with_0: float,
+) -> list[Finding]:
+    """What all label maps of a split, together, show to be wrong."""
+    values = np.flatnonzero(stored)
+    if values.tolist() == [0, 255] and len(names) > 1:
+        detail = (
+            'all maps hold 0 and 255 alone, and 255 is ignored, so that one class at most is '
+            'trained on and evaluated; save 1 instead of 255'
+        )
+        return [Finding(folder, 'masks of 0 and 255', detail, 'unnoticed')]
+    reduced = meaning[0] == _IGNORED and meaning[1] == 0
+    labels = set(meaning[values].tolist()) - {_IGNORED}
+    # Labels from 0 on lose their class 0, and nothing is ever the last one.
+    if reduced and share_with_0 > 0.5 and labels == set(range(len(names) - 1)):
+        detail = (
+            f'reduce_zero_label ignores 0, which {share_with_0:.0%} of the maps hold and '
+            f'{stored[0] / stored.sum():.0%} of the pixels are, and no pixel is {len(names)} '
+            f'({names[-1]!r}): the labels seem to start at 0; set reduce_zero_label=False'
+        )
+        return [Finding(folder, 'reduce_zero_label over a class', detail, 'unnoticed')]
+    return []
+
+
+def _empty_classes(
+    folder: str, stored: np.ndarray, meaning: np.ndarray, names: Sequence[str], maps: int
+) -> list[Finding]:
+    labels = set(meaning[np.flatnonzero(stored)].tolist())
+    return [
+        Finding(
+            folder,
+            'class without a pixel',
+            f'{name!r} (label {label}) in {maps} label maps',
+            'unnoticed',
+        )
+        for label, name in enumerate(names)
+        if label not in labels
+    ]
