@@ -2,124 +2,138 @@
 
 from __future__ import annotations
 
-import gc
-import os.path as osp
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from .annotations import check_boxes, check_evaluated, check_remains
-from .classes import check_categories, check_joined, count_objects
-from .coco_table import read_table
-from .finding import FATAL, Finding
-from .json_file import read_json
-from .masks import check_masks
+from .classes import check_joined
+from .coco import ImageItem, JsonFiles, audit_coco
+from .decode import check_dataset
+from .finding import Audit, Finding
+from .image_files import check_image_header, image_loader
+from .label_maps import check_single_class_head
+from .listed import audit_classification, audit_segmentation
 from .sources import Source, sources_of
+from .workers import map_in_processes
+
+# Label maps and images of a data set that are looked into where not all are.
+_SAMPLE = 64
+
+#: What files of images are looked into.
+DEPTHS = ('annotations', 'headers', 'pixels')
+
+Progress = Callable[[str, int, int], Any]
 
 
-@dataclass
-class Audit:
-    """What was found in one data set.
-
-    Attributes:
-        key: Where it stands in the config.
-        images: How many it has; 0 if that is not known.
-        counts: Objects, or images, of each class.
-        findings: What is wrong, and notes.
-    """
-
-    key: str
-    images: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-
-
-def audit(cfg: Mapping, splits: Iterable[str]) -> Iterator[Audit]:
-    """Look through annotation files, one data set after another; no image is read.
+def audit(
+    cfg: Mapping,
+    splits: Iterable[str],
+    depth: str = 'annotations',
+    jobs: int = 1,
+    progress: Progress = lambda what, done, total: None,
+) -> Iterator[Audit]:
+    """Look through the data of a config, one data set after another.
 
     Args:
         cfg: The config, its scope being the default one.
         splits: Out of ``train``, ``val`` and ``test``; those that the config lacks are passed over.
+        depth: ``annotations`` reads annotation files and, where label maps are the annotations, a
+            sample of them; ``headers`` looks into each image file and label map as well; ``pixels``
+            decodes each as training does.
+        jobs: Processes that read images.
+        progress: Called with what is read, how much is done, and how much there is (0: unknown).
 
     Yields:
-        What was found in each data set, and last, in their lists of classes.
+        What was found in each data set, and last, in what they should have in common.
     """
-    files = _Files()
-    classes: dict[str, Any] = {}
+    files = JsonFiles()
+    sources = []
     for split in splits:
         for source in sources_of(cfg, split):
             if isinstance(source, Finding):
                 yield Audit(source.path, findings=[source])
                 continue
-            classes[source.key] = source.classes
-            if source.is_local:
-                with _without_collection():
-                    result = _audit_source(source, files)
-                yield result
-    differing = list(check_joined(classes))
-    if differing:
-        yield Audit('classes', findings=differing)
+            sources.append(source)
+            progress(source.key, 0, 0)
+            result, images = _audit_source(source, cfg, files, depth)
+            result.findings += _image_findings(source, images, depth, jobs, progress)
+            if depth == 'pixels' and source.is_local:
+                known = {(finding.path, finding.problem) for finding in result.findings}
+                result.findings += [
+                    finding
+                    for finding in _decoded(source, jobs, progress)
+                    if (finding.path, finding.problem) not in known
+                ]
+            if not source.training:
+                result.findings = list(map(_in_evaluation, result.findings))
+            yield result
+    common = [
+        *check_joined({source.key: source.classes for source in sources}),
+        *check_single_class_head(cfg.get('model') or {}),
+    ]
+    if common:
+        yield Audit('config', findings=common)
 
 
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """No search for garbage among the millions of objects of a file, which holds none."""
-    collecting = gc.isenabled()
-    gc.disable()
+def _audit_source(
+    source: Source, cfg: Mapping, files: JsonFiles, depth: str
+) -> tuple[Audit, Sequence[ImageItem]]:
+    bases = {f'{kind.__module__.split(".")[0]}.{kind.__name__}' for kind in source.kind.__mro__}
+    if source.is_local:
+        if source.is_coco and source.classes and source.ann_file.endswith('.json'):
+            return audit_coco(source, files)
+        if 'mmseg.BaseSegDataset' in bases:
+            sample = _SAMPLE if depth == 'annotations' else None
+            return audit_segmentation(source, cfg.get('model') or {}, sample), ()
+        if 'mmpretrain.BaseDataset' in bases:
+            return audit_classification(source)
+    why = 'is not on a local disk' if not source.is_local else f'is a {source.kind.__name__}'
+    note = Finding(source.key, 'annotations are not looked into', f'it {why}', 'noted')
+    return Audit(source.key, findings=[note]), ()
+
+
+def _image_findings(
+    source: Source, images: Sequence[ImageItem], depth: str, jobs: int, progress: Progress
+) -> Iterator[Finding]:
+    if depth == 'annotations':
+        # Training takes another image, evaluation ends.
+        for path, _ in () if source.training else images:
+            if not os.path.exists(path):
+                yield Finding(path, 'image missing', '', 'replaced')
+        return
     try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-class _Files:
-    """The last file that was read: a data set and its evaluation mostly share one."""
-
-    def __init__(self) -> None:
-        self.path, self.content, self.findings = '', None, []
-
-    def read(self, path: str) -> tuple[Any, list[Finding]]:
-        if osp.realpath(path) != self.path:
-            # The old content first: two of them may not fit.
-            self.content = None
-            self.content, self.findings = read_json(path)
-            self.path = osp.realpath(path)
-        return self.content, self.findings
-
-
-def _audit_source(source: Source, files: _Files) -> Audit:
-    result = Audit(source.key)
-    if source.is_coco and source.classes and source.ann_file.endswith('.json'):
-        _audit_coco(source, files, result)
-    return result
-
-
-def _audit_coco(source: Source, files: _Files, result: Audit) -> None:
-    path = source.ann_file
-    content, found = files.read(path)
-    result.findings += found
-    if content is None:
+        loader = image_loader(source.config.get('pipeline') or ())
+    except ValueError:
         return
-    table, found = read_table(content, path, source.folder('img'))
-    result.findings += found
-    evaluated = source.evaluated_file
-    if evaluated and osp.realpath(evaluated) == osp.realpath(path) and isinstance(content, dict):
-        result.findings += check_evaluated(content, path, source.masks)
-    if table is None:
-        return
-    result.images = len(table.images)
-    if any(finding.effect in FATAL for finding in result.findings):
-        # What follows from it needs no words.
-        return
-    result.counts = count_objects(table, source.classes)
-    result.findings += check_categories(table, source.classes, source.own_classes)
-    boxes = check_boxes(table, source.training)
-    result.findings += boxes
-    if any(finding.effect in FATAL for finding in boxes):
-        return
-    result.findings += check_masks(table, source.masks)
-    result.findings += check_remains(
-        table, source.classes, source.config.get('filter_cfg'), source.training
-    )
+    check = partial(_check_header, loader)
+    for done, found in enumerate(map_in_processes(check, images, jobs), 1):
+        progress(f'{source.key}: headers', done, len(images))
+        for finding in found:
+            # Boxes and polygons are used at the size of the file.
+            unlike = finding.problem == 'size unlike its annotations'
+            yield replace(finding, effect='unnoticed') if unlike else finding
+
+
+def _check_header(loader: Mapping, item: ImageItem) -> list[Finding]:
+    return check_image_header(*item, loader)
+
+
+def _decoded(source: Source, jobs: int, progress: Progress) -> Iterator[Finding]:
+    try:
+        for done, total, found in check_dataset(source.config, jobs):
+            progress(f'{source.key}: pixels', done, total)
+            yield from found
+    except Exception as error:  # whatever a data set makes of its annotations
+        lines = str(error).splitlines() or ['']
+        detail = f'{type(error).__name__}: {lines[0]}'
+        yield Finding(source.key, 'cannot be decoded', detail, 'stops')
+
+
+def _in_evaluation(finding: Finding) -> Finding:
+    """What a finding of a data set that is evaluated on does, where no other image is taken."""
+    if finding.effect != 'replaced':
+        return finding
+    gone = finding.problem.startswith(('image ', 'mask missing', 'mask cannot'))
+    return replace(finding, effect='stops evaluation' if gone else 'unnoticed')

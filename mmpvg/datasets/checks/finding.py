@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: What happens because of a problem, the worst first.
 EFFECTS = {
@@ -57,3 +57,30 @@ def summarize_findings(findings: Sequence[Finding]) -> list[tuple[str, str, int,
             counts.items(), key=lambda item: (order.index(item[0][1]), -item[1])
         )
     ]
+
+
+@dataclass
+class Audit:
+    """What was found in one data set.
+
+    Attributes:
+        key: Where it stands in the config.
+        images: How many it has; 0 if that is not known.
+        counts: Objects, or images, of each class; empty if they were not counted.
+        findings: What is wrong, and notes.
+    """
+
+    key: str
+    images: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """Findings that are not only notes."""
+        return [finding for finding in self.findings if finding.effect != 'noted']
+
+    @property
+    def fatal(self) -> list[Finding]:
+        """Findings with which training is not worth starting."""
+        return [finding for finding in self.findings if finding.effect in FATAL]
