@@ -15,7 +15,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmpvg.datasets.checks.decode import check_dataset
+from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.damage import damage_dataset
 
 _TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'
@@ -72,12 +72,14 @@ def run_damage_study(
     damaged = {d.path for d in damage_dataset(data_dir, root, task, number, kinds=kinds)}
     cfg = Config.fromfile(config)
     init_default_scope(cfg.default_scope)
-    dataset = {**cfg.train_dataloader.dataset, 'data_root': f'{root}/'}
-    findings = [finding for _, _, found in check_dataset(dataset) for finding in found]
+    cfg.train_dataloader.dataset.data_root = f'{root}/'
+    findings = [f for result in audit(cfg, ['train'], 'pixels') for f in result.findings]
     named = {finding.path for finding in findings}
     to_replace = {finding.path for finding in findings if finding.effect == 'replaced'}
 
     command = [sys.executable, str(_TRAIN), str(config), '--work-dir', str(work_dir)]
+    # Which would stop before some of the damage is met.
+    command += ['--no-audit']
     command += ['--cfg-options', f'train_dataloader.dataset.data_root={root}/', *options]
     done = subprocess.run(
         command,

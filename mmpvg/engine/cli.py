@@ -6,6 +6,7 @@ import argparse
 import os
 import os.path as osp
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import count
 
 from mmengine.config import Config, DictAction
@@ -15,6 +16,7 @@ from mmengine.runner import Runner
 from ..utils import require_stack
 from .backbone_start import start_backbone
 from .config_model import read_config
+from .data_audit import audited
 from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_batch_size
 from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
@@ -56,6 +58,11 @@ def train_parser() -> argparse.ArgumentParser:
         const='auto',
         help='go on from a checkpoint, or, without a value, from the latest in the work dir',
     )
+    parser.add_argument(
+        '--no-audit',
+        action='store_true',
+        help='train without a look through the data, also on those that it finds unusable',
+    )
     return parser
 
 
@@ -85,6 +92,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         FileNotFoundError: If the config, a checkpoint or the data is missing.
         ImportError: If a package that the config needs is missing or does not fit.
         Preempted: A ``SystemExit``, when the run was told to end and has saved where it is.
+        UnusableDataError: If the data are not worth training on.
         ValueError: If the batch cannot be trained on, or cannot be scaled to.
     """
     args = train_parser().parse_args(argv)
@@ -112,13 +120,15 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         from .fsdp import use_fsdp
 
         use_fsdp(cfg)
-    check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
+    splits = ['train', *(['val'] if cfg.get('val_cfg') else [])]
+    check_data_files(cfg, *splits)
     fit_to_host(cfg)
     runner = _build_runner(cfg)
     check_batch_norm(cfg)
     warn_of_batch_size(cfg)
     try:
-        runner.train()
+        with nullcontext() if args.no_audit else audited(runner, cfg, splits):
+            runner.train()
     except Preempted:
         leave_process_group()
         raise

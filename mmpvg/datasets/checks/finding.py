@@ -84,3 +84,24 @@ class Audit:
     def fatal(self) -> list[Finding]:
         """Findings with which training is not worth starting."""
         return [finding for finding in self.findings if finding.effect in FATAL]
+
+    def describe_counts(self, most: int = 12) -> str:
+        """Numbers of images and of each class in a line, those with the fewest if there are many.
+
+        Args:
+            most: Classes to name, of those that have any, and of those that have none.
+        """
+        text = f'{self.key}: {self.images} images'
+        if not self.counts:
+            return text
+        ordered = sorted(self.counts.items(), key=lambda item: item[1])
+        some = [f'{name} {number}' for name, number in ordered if number]
+        none = [name for name, number in ordered if not number]
+        text += f', {sum(self.counts.values())} labels of {len(self.counts)} classes: '
+        text += ', '.join(some[:most])
+        if len(some) > most:
+            text += f', ... up to {some[-1]}'
+        if none:
+            text += f'; none of {", ".join(none[:most])}'
+            text += f' and {len(none) - most} more' if len(none) > most else ''
+        return text

@@ -14,8 +14,8 @@ from .run_lengths import decode_counts, extents, is_encoded
 
 # A mask lies elsewhere than its box where they share less than this, and a side differs by pixels.
 _OVERLAP, _PIXELS = 0.5, 2.0
-# Share of the masks at which the file as a whole is wrong.
-_MANY = 0.2
+# Shares of the masks that are broken, or beside their box, at which the file as a whole is wrong.
+_MOST, _MANY = 0.5, 0.2
 
 
 def check_masks(table: CocoTable, used: bool) -> list[Finding]:
@@ -39,8 +39,7 @@ def check_masks(table: CocoTable, used: bool) -> list[Finding]:
         if problem:
             broken.append(table.finding(row, *problem))
     broken += runs.sum_findings()
-    many = _MANY * max(1, len(table.annotations))
-    result = list(_as_a_whole(table, broken, many)) if used else []
+    result = list(_as_a_whole(table, broken)) if used else []
     rows, boxes, sideways = outlines.extents()
     run_rows, run_boxes, run_sideways = runs.extents()
     rows = np.concatenate([rows, run_rows])
@@ -182,13 +181,13 @@ class _Runs:
         return rows, boxes, extents(runs, numbers, shapes[:, 1])[:, [1, 0, 3, 2]]
 
 
-def _as_a_whole(table: CocoTable, broken: list[Finding], many: float) -> Iterator[Finding]:
+def _as_a_whole(table: CocoTable, broken: list[Finding]) -> Iterator[Finding]:
     """One finding for what most masks have in common."""
     by_problem: dict[str, list[Finding]] = {}
     for finding in broken:
         by_problem.setdefault(finding.problem, []).append(finding)
     for problem, findings in by_problem.items():
-        if len(findings) >= max(many, 2):
+        if len(findings) >= max(_MOST * len(table.annotations), 2):
             detail = (
                 f'{len(findings)} of {len(table.annotations)} annotations, such as '
                 f'{findings[0].detail}'
@@ -211,7 +210,7 @@ def _beside_box(
     boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
     beside = _differ(boxes, masks)
     number = int(beside.sum())
-    if number < max(2, _MANY * len(rows)):
+    if number < max(_MANY * len(rows), 3):
         return [
             table.finding(
                 int(rows[index]),
