@@ -68,13 +68,16 @@ def _check_image(
         except Exception as error:  # whatever a loader makes of broken data
             why = str(error).splitlines()[0] if str(error) else ''
             detail = f'{type(error).__name__}: {why}'
-            return [Finding(path, _kind(error, results, stage), detail, 'replaced')]
+            kind = _kind(error, results, stage)
+            if kind in ('mask missing', 'mask cannot be decoded'):
+                path = str(results['seg_map_path'])
+            return [Finding(path, kind, detail, 'replaced')]
     found = []
     height, width = results['img'].shape[:2]
     if told and (told.get('height', height), told.get('width', width)) != (height, width):
         detail = f'{width}x{height} pixels, its annotations say {told["width"]}x{told["height"]}'
         found.append(Finding(path, 'size unlike its annotations', detail, 'unnoticed'))
-    found += _label_findings(path, results, classes)
+    found += _label_findings(str(results.get('seg_map_path') or path), results, classes)
     return found
 
 
