@@ -109,7 +109,13 @@ def _audit_content(source: Source, content: Any, result: Audit) -> list[ImageIte
     boxes = check_boxes(table, source.training)
     result.findings += boxes
     if not any(finding.effect == 'senseless' for finding in boxes):
-        result.findings += check_masks(table, source.masks)
+        told = {(finding.path, finding.box) for finding in boxes}
+        result.findings += [
+            finding
+            for finding in check_masks(table, source.masks)
+            # A box outside the image is not beside its mask as well.
+            if finding.problem != 'mask beside its box' or (finding.path, finding.box) not in told
+        ]
         result.findings += check_remains(
             table, source.classes, source.config.get('filter_cfg'), source.training
         )
