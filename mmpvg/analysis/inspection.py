@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ class InspectedModel:
         for file in files:
             try:
                 image = reader(Path(file))
+                for doubt in reader.doubts(Path(file)):
+                    warnings.warn(doubt, stacklevel=2)
             except ValueError as error:
                 raise type(error)(f'{file} cannot be used: {error}') from error
             image = mmcv.imresize(image, (size[1], size[0]))

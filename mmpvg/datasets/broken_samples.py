@@ -59,6 +59,34 @@ class ReplaceBroken:
         return sample
 
 
+class NameBroken:
+    """Loads a sample of a data set, and names the file where that fails.
+
+    Args:
+        dataset: Of any class.
+        split: ``val`` or ``test``.
+    """
+
+    def __init__(self, dataset: Dataset, split: str) -> None:
+        self.dataset, self.split = dataset, split
+
+    def __call__(self, index: int) -> Any:
+        """Load.
+
+        Raises:
+            RuntimeError: If that fails.
+        """
+        try:
+            return self.dataset[index]
+        except Exception as error:  # whatever a pipeline makes of broken data
+            raise RuntimeError(
+                f'{_name(self.dataset, index)} cannot be evaluated on '
+                f'({type(error).__name__}: {error}), and no other image can take its place; repair '
+                f'or remove it (tools/misc/check_dataset.py --split {self.split} lists all such '
+                'files), then go on with --resume'
+            ) from error
+
+
 def check_sample(sample: dict, classes: Sequence | None) -> None:
     """Check the labels of a packed sample.
 

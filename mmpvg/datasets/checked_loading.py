@@ -11,36 +11,49 @@ from PIL import Image, UnidentifiedImageError
 
 from mmpvg.registry import TRANSFORMS
 
+from .checks.image_files import check_image_header, open_image
+from .checks.label_maps import unusable_labels
+
 
 class BrokenSampleError(ValueError):
-    """An image or its annotation cannot be used; another image can."""
+    """An image or its annotation cannot be used; another image can.
+
+    Args:
+        message: What is wrong.
+        problem: As findings of a check call it; None for what the loader's stage tells.
+    """
+
+    def __init__(self, message: str, problem: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 @TRANSFORMS.register_module()
 class CheckLoaded(BaseTransform):
     """Compare annotations with their image; to stand after ``LoadAnnotations``.
 
-    A semantic map of another size is cropped and scaled beside its image without an error, and
-    trains on labels of other places; a box or pixel that is no number makes the loss none.
+    What does not fit is trained on without an error otherwise: a semantic map of another size, or
+    boxes of an image that is turned by its EXIF orientation, label other places; labels above 255
+    become those of other classes; a box or pixel that is not finite makes the loss so.
     """
 
     def transform(self, results: dict) -> dict:
-        """Check ``img``, and what there is of ``gt_seg_map``, ``gt_masks`` and ``gt_bboxes``.
+        """Check ``img``, and what there is of annotations and of the size that they tell.
 
         Raises:
-            BrokenSampleError: If pixels or boxes are not finite, or a mask has another size than
-                the image.
+            BrokenSampleError: If pixels or boxes are not finite, the annotations are of another
+                size than the image, or a semantic map has channels or labels above 255.
         """
         image, path = results['img'], results.get('img_path')
         size = tuple(image.shape[:2])
         if image.dtype.kind == 'f' and not np.isfinite(image).all():
             raise BrokenSampleError(f'{path} has pixels that are not finite')
-        seg_map = results.get('gt_seg_map')
-        if seg_map is not None and seg_map.shape[:2] != size:
-            raise BrokenSampleError(
-                f'{results.get("seg_map_path")} is {_told(seg_map.shape)}, but its image {path} is '
-                f'{_told(size)}'
-            )
+        told = results.get('height', size[0]), results.get('width', size[1])
+        if told != size:
+            message = f'{path} is {_told(size)}, its annotations say {_told(told)}'
+            _raise_of_size(path, told, message, 'size unlike its annotations')
+        if results.get('gt_seg_map') is not None:
+            _check_seg_map(results['gt_seg_map'], results.get('seg_map_path'), size, path)
         masks = results.get('gt_masks')
         if masks is not None and len(masks) and (masks.height, masks.width) != size:
             raise BrokenSampleError(
@@ -53,6 +66,36 @@ class CheckLoaded(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'
+
+
+def _check_seg_map(
+    seg_map: np.ndarray, seg_map_path: str | None, size: tuple[int, int], path: str | None
+) -> None:
+    if seg_map.shape[:2] != size:
+        message = f'{seg_map_path} is {_told(seg_map.shape)}, but its image {path} is {_told(size)}'
+        _raise_of_size(path, seg_map.shape[:2], message, 'mask of another size')
+    wrong = unusable_labels(seg_map) or _wide_labels(seg_map_path)
+    if wrong:
+        raise BrokenSampleError(f'{seg_map_path}: {wrong[1]}', wrong[0])
+
+
+def _wide_labels(path: str | None) -> tuple[str, str] | None:
+    """What is wrong with the labels of a file of more than 8 bits; only such a one is read."""
+    if path is None or not Path(path).exists():
+        return None
+    try:
+        with open_image(path) as image:
+            return unusable_labels(np.asarray(image)) if image.mode[0] in 'IF' else None
+    except OSError:  # what PIL does not know
+        return None
+
+
+def _raise_of_size(path: str | None, told: tuple[int, int], message: str, problem: str) -> None:
+    found = check_image_header(str(path), told[::-1]) if path and Path(path).exists() else []
+    for finding in found:
+        if finding.problem.startswith('EXIF'):
+            raise BrokenSampleError(f'{path} has {finding.detail}', finding.problem)
+    raise BrokenSampleError(message, problem)
 
 
 def check_whole(path: str | Path) -> None:

@@ -7,18 +7,19 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmpvg.datasets.broken_samples import REPLACED, ReplaceBroken
+from mmpvg.datasets.broken_samples import REPLACED, NameBroken, ReplaceBroken
 from mmpvg.datasets.reproducible_batches import BatchLoader
 from mmpvg.registry import HOOKS
 
 
 @HOOKS.register_module()
 class BrokenDataHook(Hook):
-    """Train on another image where one, or its annotation, cannot be loaded, and say so.
+    """Train on another image where one, or its annotation, cannot be loaded, and log that.
 
     Each file is named in the log when it is met first. After ``limit`` files of a process training
     stops: something is wrong with the data as a whole. It stops at once at a label outside the
-    classes, and when ten images in a row cannot be loaded.
+    classes, and when ten images in a row cannot be loaded. Validation and testing stop at the first
+    broken file, with its name: a metric of other images would be another metric.
 
     Args:
         limit: Broken files of a process at which training stops; 0 stops at the first.
@@ -37,6 +38,16 @@ class BrokenDataHook(Hook):
         """Let the training data replace what is broken."""
         dataset = runner.train_dataloader.dataset
         BatchLoader.of(dataset).load_one = ReplaceBroken(dataset)
+
+    def before_val(self, runner: Runner) -> None:
+        """Let errors of the validation data name the file."""
+        dataset = runner.val_dataloader.dataset
+        BatchLoader.of(dataset).load_one = NameBroken(dataset, 'val')
+
+    def before_test(self, runner: Runner) -> None:
+        """Let errors of the test data name the file."""
+        dataset = runner.test_dataloader.dataset
+        BatchLoader.of(dataset).load_one = NameBroken(dataset, 'test')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Name and count what was replaced in this batch.

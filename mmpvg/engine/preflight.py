@@ -17,8 +17,8 @@ def check_data_files(cfg: Config, *splits: str) -> None:
     """Check that annotation files and image folders of a config are there.
 
     A run that lacks one would otherwise fail after minutes, or only at its first validation. Data
-    behind a file backend other than the local disk, or that a data set downloads itself, is not
-    looked for.
+    behind a URL or a file backend other than the local disk, or that a data set downloads itself,
+    is not looked for.
 
     Args:
         cfg: The config.
@@ -40,7 +40,7 @@ def check_data_files(cfg: Config, *splits: str) -> None:
                         f'{key}.{setting} is {path}: mmengine would unpickle it, and a pickle can '
                         'run any code; write the annotations as JSON'
                     )
-                if not osp.exists(path):
+                if '://' not in path and not osp.exists(path):
                     raise FileNotFoundError(
                         f'{key}.{setting} points to {path}, which does not exist in '
                         f'{osp.abspath(".")}; prepare the data set as the README describes, or set '

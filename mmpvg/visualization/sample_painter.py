@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,10 @@ class SamplePainter:
 
     def image(self, sample: BaseDataElement, scale: int = 1) -> Image.Image:
         """The image alone, as the model reads it, enlarged."""
-        image = Image.fromarray(as_rgb(self._read(Path(sample.img_path))))
+        path = Path(sample.img_path)
+        image = Image.fromarray(as_rgb(self._read(path)))
+        for doubt in self._read.doubts(path):
+            warnings.warn(doubt, stacklevel=2)
         return image.resize((image.width * scale, image.height * scale), Image.BICUBIC)
 
     def ground_truth(self, sample: BaseDataElement, scale: int = 1) -> Image.Image:

@@ -1,6 +1,7 @@
 """Annotations of another image, and what is no number, are noticed."""
 
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -57,6 +58,52 @@ def test_what_fits_passes():
 def test_what_does_not_fit(key, value, message):
     with pytest.raises(BrokenSampleError, match=message):
         CheckLoaded()({**loaded(), key: value})
+
+
+def test_a_size_that_the_annotations_tell(tmp_path):
+    path = tmp_path / 'a.jpg'
+    Image.new('RGB', (83, 61)).save(path)
+    results = dict(loaded(), img_path=str(path))
+    assert CheckLoaded()(dict(results, height=61, width=83)) is not None
+    with pytest.raises(BrokenSampleError, match='is 83x61 pixels, its annotations say 61x83') as e:
+        CheckLoaded()(dict(results, height=83, width=61))
+    assert e.value.problem == 'size unlike its annotations'
+
+
+@pytest.mark.parametrize('key', ['gt_seg_map', 'width'])
+def test_an_image_that_exif_turns_is_named_with_the_fix(tmp_path, key):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / 'a.jpg'
+    Image.new('RGB', (61, 83)).save(path, exif=exif)
+    results = LoadImageFromFile()(dict(img_path=str(path)))
+    assert results['img_shape'] == (61, 83), 'the loader has turned it'
+    if key == 'width':
+        results.update(height=83, width=61)
+    else:
+        results.update(gt_seg_map=np.zeros((83, 61), np.uint8), seg_map_path='a.png')
+    with pytest.raises(BrokenSampleError, match='EXIF orientation 6.*color_ignore_orientation'):
+        CheckLoaded()(results)
+
+
+def test_label_maps_that_are_loaded_wrong(tmp_path):
+    path = tmp_path / 'a.png'
+    labels = np.zeros((61, 83), np.uint16)
+    results = dict(loaded(), seg_map_path=str(path))
+    Image.fromarray(labels).save(path)
+    assert CheckLoaded()(results) is results
+    labels[3, 5] = 293
+    Image.fromarray(labels).save(path)
+    with pytest.raises(BrokenSampleError, match='a.png: uint16 labels.*293 becomes 37'):
+        CheckLoaded()(results)
+    results['gt_seg_map'] = np.zeros((61, 83, 3), np.uint8)
+    with pytest.raises(BrokenSampleError, match='repeated in 3 channels'):
+        CheckLoaded()(results)
+
+
+def test_the_problem_passes_between_processes():
+    error = pickle.loads(pickle.dumps(BrokenSampleError('why', 'what')))
+    assert (str(error), error.problem) == ('why', 'what')
 
 
 @pytest.mark.parametrize('share', [0.0, 0.05, 0.3, 0.6, 0.9, 0.99])

@@ -88,6 +88,21 @@ def test_all_broken(run, tmp_path, workers):
         run(tmp_path, bad=range(8), workers=workers).train()
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_evaluation_names_the_file_and_takes_no_other(run, tmp_path, workers):
+    runner = run(tmp_path, bad=[2], workers=workers)
+    loader = dict(runner._train_dataloader, sampler=dict(type='DefaultSampler', shuffle=False))
+    for split in ('val', 'test'):
+        setattr(runner, f'_{split}_dataloader', loader)
+        setattr(runner, f'_{split}_evaluator', [])
+        setattr(runner, f'_{split}_loop', dict(type=f'{split.title()}Loop'))
+        with pytest.raises(RuntimeError) as raised:
+            getattr(runner, split)()
+        said = str(raised.value)
+        assert '2.jpg cannot be evaluated on (OSError: truncated)' in said
+        assert f'check_dataset.py --split {split}' in said
+
+
 def test_bad_argument():
     with pytest.raises(ValueError, match='got -1'):
         BrokenDataHook(limit=-1)

@@ -42,6 +42,20 @@ def test_wrapped_data_sets_are_looked_into(data):
             check_data_files(Config(dict(test_dataloader=dict(dataset=wrapper))), 'test')
 
 
+@pytest.mark.parametrize(
+    'root, settings',
+    [
+        ('http://example.org/coco/', {}),
+        ('s3://bucket/coco/', {}),
+        ('', dict(ann_file='https://a.org/b.json', data_prefix=dict(img='https://a.org/'))),
+    ],
+)
+def test_data_behind_a_url_is_not_looked_for(root, settings):
+    check_data_files(config(root, **settings), 'train')
+    with pytest.raises(ValueError, match='pickle'):
+        check_data_files(config(root, ann_file='http://a.org/b.pkl'), 'train')
+
+
 def test_remote_data_is_not_looked_for(data):
     cfg = config('s3://bucket', backend_args=dict(backend='petrel'))
     check_data_files(cfg, 'train')

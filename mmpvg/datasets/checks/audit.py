@@ -11,7 +11,7 @@ from typing import Any
 from .classes import check_joined
 from .coco import ImageItem, JsonFiles, audit_coco
 from .decode import check_dataset
-from .finding import Audit, Finding
+from .finding import Audit, Finding, in_evaluation
 from .image_files import check_image_header, image_loader
 from .label_maps import check_single_class_head
 from .listed import audit_classification, audit_segmentation
@@ -20,6 +20,9 @@ from .workers import map_in_processes
 
 # Label maps and images of a data set that are looked into where not all are.
 _SAMPLE = 64
+
+# What CheckLoaded finds in training, and nothing else does.
+_OF_SIZE = ('size unlike its annotations', 'EXIF orientation unlike the annotations')
 
 #: What files of images are looked into.
 DEPTHS = ('annotations', 'headers', 'pixels')
@@ -67,7 +70,7 @@ def audit(
                     if (finding.path, finding.problem) not in known
                 ]
             if not source.training:
-                result.findings = list(map(_in_evaluation, result.findings))
+                result.findings = list(map(in_evaluation, result.findings))
             yield result
     common = [
         *check_joined({source.key: source.classes for source in sources}),
@@ -103,17 +106,19 @@ def _image_findings(
             if not os.path.exists(path):
                 yield Finding(path, 'image missing', '', 'replaced')
         return
+    pipeline = source.config.get('pipeline') or ()
+    compared = any(str(t['type']).endswith('CheckLoaded') for t in pipeline)
     try:
-        loader = image_loader(source.config.get('pipeline') or ())
+        loader = image_loader(pipeline)
     except ValueError:
         return
     check = partial(_check_header, loader)
     for done, found in enumerate(map_in_processes(check, images, jobs), 1):
         progress(f'{source.key}: headers', done, len(images))
         for finding in found:
-            # Boxes and polygons are used at the size of the file.
-            unlike = finding.problem == 'size unlike its annotations'
-            yield replace(finding, effect='unnoticed') if unlike else finding
+            if finding.problem in _OF_SIZE and source.training and not compared:
+                finding = replace(finding, effect='unnoticed')
+            yield finding
 
 
 def _check_header(loader: Mapping, item: ImageItem) -> list[Finding]:
@@ -129,11 +134,3 @@ def _decoded(source: Source, jobs: int, progress: Progress) -> Iterator[Finding]
         lines = str(error).splitlines() or ['']
         detail = f'{type(error).__name__}: {lines[0]}'
         yield Finding(source.key, 'cannot be decoded', detail, 'stops')
-
-
-def _in_evaluation(finding: Finding) -> Finding:
-    """What a finding of a data set that is evaluated on does, where no other image is taken."""
-    if finding.effect != 'replaced':
-        return finding
-    gone = finding.problem.startswith(('image ', 'mask missing', 'mask cannot'))
-    return replace(finding, effect='stops evaluation' if gone else 'unnoticed')

@@ -88,6 +88,8 @@ def _kind(error: Exception, results: Mapping, stage: int) -> str:
         part, path = 'mask', results['seg_map_path']
     else:
         part, path = 'annotation', None
+    if isinstance(error, BrokenSampleError) and error.problem:
+        return error.problem
     if path and not Path(path).exists():
         return f'{part} missing'
     if 'not finite' in str(error):

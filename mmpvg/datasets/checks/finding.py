@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 #: What happens because of a problem, the worst first.
 EFFECTS = {
@@ -105,3 +105,23 @@ class Audit:
             text += f'; none of {", ".join(none[:most])}'
             text += f' and {len(none) - most} more' if len(none) > most else ''
         return text
+
+
+# Problems for which training takes another image, and evaluation goes on.
+_EVALUATED = (
+    'size unlike its annotations',
+    'EXIF orientation unlike the annotations',
+    'labels beyond 8 bits',
+)
+
+
+def in_evaluation(finding: Finding) -> Finding:
+    """The finding with its effect on validation or testing, where no image can be replaced."""
+    if finding.effect == 'replaced':
+        effect = 'unnoticed' if finding.problem in _EVALUATED else 'stops evaluation'
+    elif finding.problem == 'label outside the classes':
+        # mmseg's metrics leave these pixels out.
+        effect = 'unnoticed'
+    else:
+        return finding
+    return replace(finding, effect=effect)

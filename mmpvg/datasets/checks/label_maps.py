@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,10 @@ def check_label_maps(
             maps_with_0 += bool(counts[0])
             found += _value_findings(info['seg_map_path'], counts, meaning, num_classes_of_head)
         yield from found
-        yield from check_image_header(info['img_path'], size, loader)
+        for finding in check_image_header(info['img_path'], size, loader):
+            if finding.problem == 'size unlike its annotations':
+                finding = replace(finding, problem='mask of another size')
+            yield finding
     if not maps_read:
         return
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
@@ -139,7 +143,7 @@ def check_single_class_head(model: Mapping[str, Any]) -> list[Finding]:
                 )
             else:
                 continue
-            found.append(Finding(setting, 'head of one class', why, 'unnoticed'))
+            found.append(Finding(setting, 'head of one class', why, 'senseless'))
     return found
 
 
@@ -252,7 +256,7 @@ def _split_findings(
             'all maps hold 0 and 255 alone, and 255 is ignored, so that one class at most is '
             'trained on and evaluated; save 1 instead of 255'
         )
-        return [Finding(folder, 'masks of 0 and 255', detail, 'unnoticed')]
+        return [Finding(folder, 'masks of 0 and 255', detail, 'senseless')]
     reduced = meaning[0] == _IGNORED and meaning[1] == 0
     labels = set(meaning[values].tolist()) - {_IGNORED}
     # Labels from 0 on lose their class 0, and nothing is ever the last one.
@@ -262,7 +266,7 @@ def _split_findings(
             f'{stored[0] / stored.sum():.0%} of the pixels are, and no pixel is {len(names)} '
             f'({names[-1]!r}): the labels seem to start at 0; set reduce_zero_label=False'
         )
-        return [Finding(folder, 'reduce_zero_label over a class', detail, 'unnoticed')]
+        return [Finding(folder, 'reduce_zero_label over a class', detail, 'senseless')]
     return []
 
 

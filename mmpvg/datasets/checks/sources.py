@@ -64,8 +64,8 @@ class Source:
     def is_local(self) -> bool:
         """Whether its files lie on a disk of this machine."""
         fetched = self.kind.__name__ in DOWNLOADED and self.config.get('download', True)
-        root = str(self.config.get('data_root') or '')
-        return self.config.get('backend_args') is None and not fetched and '://' not in root
+        remote = self.config.get('backend_args') is not None or '://' in self.ann_file
+        return not (remote or fetched or '://' in str(self.config.get('data_root') or ''))
 
 
 def datasets_in(node: Any, key: str) -> Iterator[tuple[str, dict]]:

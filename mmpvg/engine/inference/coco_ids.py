@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,10 @@ def _read(ann_file: str | Path) -> tuple[dict[int, dict], list[dict]]:
     try:
         content = json.loads(Path(ann_file).read_text(encoding='utf-8'))
         images = {image['id']: image for image in content['images']}
+        if len(images) < len(content['images']):
+            counts = Counter(image['id'] for image in content['images'])
+            id_, number = counts.most_common(1)[0]
+            raise ValueError(f'{number} images have the id {id_!r}')
         categories = content['categories']
         if not all({'id', 'name'} <= set(category) for category in categories):
             raise KeyError('name')

@@ -59,7 +59,8 @@ class DetectionFiles:
 
     def close(self) -> None:
         """Write the files."""
-        order = sorted(self._images)
+        # Some ids of a file may be numbers, and some text.
+        order = sorted(self._images, key=lambda id_: (type(id_).__name__, id_))
         lines = [line for id_ in order for line in self._results[id_]]
         write_whole(self.folder / 'predictions.json', '[' + ',\n'.join(lines) + ']\n')
         images = dict(

@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.config import Config
 
 from mmpvg.datasets.checked_loading import BrokenSampleError, CheckLoaded, check_whole
+from mmpvg.datasets.checks.image_files import check_image_header, image_loader
 
 from .inputs import Item
 
@@ -37,12 +38,9 @@ class ImageReader:
     def __init__(self, pipeline: Sequence[Mapping[str, Any]] = _THREE_CHANNELS) -> None:
         from mmcv.transforms import LoadImageFromFile
 
-        found = [t for t in pipeline if is_transform(t, 'LoadImageFromFile')]
-        if not found:
-            raise ValueError('the test pipeline of the config has no LoadImageFromFile')
         # Not whether a missing file may be passed over, nor where the data set lies.
-        kept = ('color_type', 'imdecode_backend', 'to_float32')
-        self._load = LoadImageFromFile(**{k: v for k, v in found[0].items() if k in kept})
+        self._loader = image_loader(pipeline)
+        self._load = LoadImageFromFile(**self._loader)
 
     def __call__(self, path: Path) -> np.ndarray:
         """Read an image.
@@ -64,6 +62,11 @@ class ImageReader:
             decoder = self._load.imdecode_backend
             raise BrokenSampleError(f'{decoder} cannot decode it as an image') from error
 
+    def doubts(self, path: Path) -> list[str]:
+        """What of a file is not read as it is stored: further bands or pages, bits beyond 8."""
+        found = check_image_header(str(path), loader=self._loader)
+        return [f'{path}: {f.problem} ({f.detail})' for f in found if f.effect == 'unnoticed']
+
 
 def reader_of(config: Config) -> ImageReader | None:
     """What reads the test images of a config; None if they are no files, as CIFAR's are not.
@@ -84,10 +87,14 @@ class ImageFiles:
     Args:
         items: Which.
         reader: What reads them.
+
+    Attributes:
+        doubts: Of the images read so far, as :meth:`ImageReader.doubts` tells them.
     """
 
     def __init__(self, items: Sequence[Item], reader: ImageReader) -> None:
         self.items, self.reader = items, reader
+        self.doubts: list[str] = []
 
     def __len__(self) -> int:
         return len(self.items)
@@ -96,7 +103,9 @@ class ImageFiles:
         """Images, or what is wrong with their files."""
         for item in self.items:
             try:
-                yield item, self.reader(item.path)
+                image = self.reader(item.path)
+                self.doubts += self.reader.doubts(item.path)
+                yield item, image
             except BrokenSampleError as error:
                 yield item, error
 

@@ -33,6 +33,7 @@ class PredictionReport:
         other_files: Files of the folder that are no images by their extension.
         not_annotated: Images that the annotation file does not know, and that are left out.
         without_file: Images of the annotation file without a file.
+        notes: What else is to be known, such as images that are not read as they are stored.
         interrupted: Whether Ctrl-C ended it.
         seconds: From the first image to the last, without building the model.
     """
@@ -49,6 +50,7 @@ class PredictionReport:
     other_files: int = 0
     not_annotated: int = 0
     without_file: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -86,6 +88,8 @@ class PredictionReport:
         if self.failed:
             told = [f'{failure["file"]}: {failure["reason"]}' for failure in self.failed]
             lines.append(_listed('failed', told))
+        if self.notes:
+            lines.append(_listed('notes', self.notes))
         # Names of files may hold bytes that are no UTF-8, which not every terminal takes.
         return '\n'.join(lines).encode('utf-8', 'backslashreplace').decode()
 

@@ -81,9 +81,16 @@ def predict_to_folder(
         drawn = PictureFiles(out / 'pictures')
         report.other_files, report.without_file = found.other_files, ids.without_file
         report.not_annotated = len(found.items) - len(images)
+        # Filled while images are read.
+        report.notes = images.doubts
     else:
         images = video
         drawn = VideoFile(out / 'pictures' / f'{path.stem}.mp4', video.fps)
+        if pictures and abs(drawn.fps - video.fps) > 0.001:
+            report.notes.append(
+                f'{drawn.path} has {drawn.fps:g} frames a second instead of {video.fps:g}, which '
+                'MPEG-4 cannot hold'
+            )
     report.images = len(images)
     if predictor.detects:
         files = DetectionFiles(out, ids, json_score_thr)

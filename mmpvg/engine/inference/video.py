@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +37,9 @@ class VideoFrames:
                 f'{path} ({size} bytes) cannot be opened as a video: it is broken, or of a format '
                 'that OpenCV does not know'
             )
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
         # Of some files it is not known.
-        self.fps = (self._capture.get(cv2.CAP_PROP_FPS) or 25) / every
+        self.fps = (fps if 0 < fps < math.inf else 25) / every
         self._told = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         self._read = 0
 
@@ -64,16 +66,31 @@ class VideoFrames:
             yield end, BrokenSampleError(why)
 
 
+def mpeg4_rate(fps: float) -> float:
+    """The nearest frame rate that an MPEG-4 video can have.
+
+    It is a fraction whose terms are at most 65535, and OpenCV makes it one of decimals.
+
+    Args:
+        fps: Frames a second, above 0.
+    """
+    digits = next(n for n in (3, 2, 1, 0) if n == 0 or round(fps * 10**n) <= 65535)
+    return min(max(round(fps, digits), 0.01), 65535.0)
+
+
 class VideoFile:
     """Writes an MP4 video.
 
     Args:
         path: The file.
         fps: Frames a second.
+
+    Attributes:
+        fps: Those of the file, which may be rounded.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
-        self.path, self.fps = path, fps
+        self.path, self.fps = path, mpeg4_rate(fps)
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, item: Item, picture: np.ndarray) -> None:

@@ -30,7 +30,7 @@ EXPECTED = {
     'category unknown': ('category outside the classes', 'left out'),
     'mask of another size': ('mask of another size', 'replaced'),
     'no object': ('no object', 'noted'),
-    'size unlike annotations': ('size unlike its annotations', 'unnoticed'),
+    'size unlike annotations': ('size unlike its annotations', 'replaced'),
     'mask missing': ('mask missing', 'replaced'),
     'mask truncated': ('mask cannot be decoded', 'replaced'),
     'no labelled pixel': ('no labelled pixel', 'left out'),

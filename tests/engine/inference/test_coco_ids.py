@@ -58,6 +58,15 @@ def test_what_does_not_fit(tmp_path):
         AnnotatedIds(('ball',), twins).select(items('b.jpg'))
 
 
+def test_an_id_of_two_images(tmp_path):
+    path = write(tmp_path / 'ann.json')
+    content = json.loads(path.read_text())
+    content['images'][1]['id'] = 31
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match='ann.json is no COCO .*2 images have the id 31'):
+        AnnotatedIds(('ball', 'box'), path)
+
+
 @pytest.mark.parametrize('text', ['', '[]', '{"images": []}', '{"images": [1], "categories": []}'])
 def test_what_is_no_annotation_file(tmp_path, text):
     (tmp_path / 'ann.json').write_text(text)

@@ -41,6 +41,17 @@ def test_pycocotools_accepts_detections(tmp_path):
     assert (other['category_id'], other['bbox']) == (1, [0.0, 0.0, 4.5, 2.0])
 
 
+def test_ids_may_be_numbers_and_text(tmp_path):
+    files = DetectionFiles(tmp_path, CocoIds(('ball',)))
+    found = dict(labels=[0], scores=[0.5], bboxes=[[0.0, 0.0, 4.0, 2.0]])
+    for id_ in ('b', 7, 'a', 3):
+        files.add(Item(id_, f'{id_}.png', f'{id_}', None), IMAGE, found)
+    files.close()
+    images = COCO(str(tmp_path / 'images.json'))
+    results = images.loadRes(str(tmp_path / 'predictions.json'))
+    assert list(results.imgToAnns) == [3, 7, 'a', 'b']
+
+
 def test_no_detections_are_an_empty_list(tmp_path):
     files = DetectionFiles(tmp_path, CocoIds(('ball',)))
     files.add(ITEMS[0], IMAGE, dict(labels=[], scores=[], bboxes=[], masks=[]))

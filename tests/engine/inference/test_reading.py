@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
-from mmpvg.engine.inference.reading import ImageReader, as_rgb
+from mmpvg.engine.inference.inputs import Item
+from mmpvg.engine.inference.reading import ImageFiles, ImageReader, as_rgb
 
 PIPELINE = [dict(type='LoadImageFromFile', backend_args=None), dict(type='PackSegInputs')]
 
@@ -69,6 +70,21 @@ def test_settings_of_the_loader_are_kept(tmp_path, noise):
     assert np.array_equal(as_rgb(image), image.astype(np.uint8)[..., None].repeat(3, 2))
     with pytest.raises(ValueError, match='no LoadImageFromFile'):
         ImageReader(PIPELINE[1:])
+
+
+def test_what_is_not_read_as_it_is_stored(read, tmp_path, noise):
+    noise(tmp_path / 'a.png')
+    assert read.doubts(tmp_path / 'a.png') == []
+    cv2.imwrite(str(tmp_path / 'b.png'), np.arange(4000, dtype=np.uint16).reshape(50, 80))
+    assert read(tmp_path / 'b.png').max() == 15
+    (doubt,) = read.doubts(tmp_path / 'b.png')
+    assert 'b.png: values beyond 8 bits are lost' in doubt and '0 to 15' in doubt
+    page = Image.new('RGB', (8, 8))
+    page.save(tmp_path / 'c.tif', save_all=True, append_images=[page])
+    files = ImageFiles([Item(1, f'{n}.png', n, tmp_path / f'{n}.png') for n in 'ab'], read)
+    assert len(list(files)) == 2 and files.doubts == [doubt]
+    (doubt,) = read.doubts(tmp_path / 'c.tif')
+    assert 'the first of 2 pages' in doubt
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])

@@ -269,6 +269,23 @@ def clip(tmp_path, val_images):
     return tmp_path / 'clip.avi'
 
 
+def test_notes_of_a_run(segmenter, tmp_path):
+    video = tmp_path / 'a.avi'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 1000 / 3, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    report = predict(segmenter, video, tmp_path / 'out')
+    assert report.predicted == 1 and not report.failed
+    (note,) = report.notes
+    assert 'a.mp4 has 333.33 frames a second instead of 333.333' in note
+    values = (np.arange(48 * 64, dtype=np.uint16) % 4096).reshape(48, 64)
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images/wide.png'), values)
+    report = predict(segmenter, tmp_path / 'images', tmp_path / 'out2')
+    (note,) = read(tmp_path / 'out2/report.json')['notes']
+    assert 'wide.png: values beyond 8 bits are lost' in note and note in report.summary()
+
+
 def test_a_video_is_segmented(segmenter, clip, tmp_path):
     report = predict(segmenter, clip, tmp_path / 'out', every=2, batch_size=3)
     assert (report.images, report.predicted, report.failed) == (4, 4, [])

@@ -81,6 +81,27 @@ def test_a_written_video_is_read_again(tmp_path, size):
     assert numbers(frames) == list(range(6))
 
 
+@pytest.mark.parametrize(
+    'fps, expected',
+    [
+        (30000 / 1001, 29.97),
+        (120000 / 1001, 119.88),
+        (200 / 3, 66.67),
+        (1000 / 3, 333.33),
+        (90000, 65535),
+        (0.0001, 0.01),
+    ],
+)
+def test_rates_that_mpeg4_cannot_hold_are_rounded(tmp_path, fps, expected):
+    file = VideoFile(tmp_path / 'a.mp4', fps)
+    assert file.fps == pytest.approx(expected, abs=0.001)
+    for number in range(3):
+        file.add(None, gray(number))
+    file.close()
+    capture = cv2.VideoCapture(str(tmp_path / 'a.mp4'))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(expected, rel=1e-4)
+
+
 def test_colours_are_not_swapped(tmp_path):
     file = VideoFile(tmp_path / 'a.mp4', 10)
     file.add(None, np.full((48, 64, 3), (200, 40, 40), np.uint8))
