@@ -15,7 +15,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmpvg.datasets.checks.decode import check_dataset
+from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.damage import damage_dataset
 
 _TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'
@@ -69,15 +69,19 @@ def run_damage_study(
         kinds: Of damage; None for all that training survives.
     """
     root, work_dir = Path(out_dir) / 'data', Path(out_dir) / 'run'
-    damaged = {d.path for d in damage_dataset(data_dir, root, task, number, kinds=kinds)}
+    damaged = damage_dataset(data_dir, root, task, number, kinds=kinds)
+    damaged = {Path(damage.path).stem for damage in damaged}
     cfg = Config.fromfile(config)
     init_default_scope(cfg.default_scope)
-    dataset = {**cfg.train_dataloader.dataset, 'data_root': f'{root}/'}
-    findings = [finding for _, _, found in check_dataset(dataset) for finding in found]
-    named = {finding.path for finding in findings}
-    to_replace = {finding.path for finding in findings if finding.effect == 'replaced'}
+    cfg.train_dataloader.dataset.data_root = f'{root}/'
+    findings = [f for result in audit(cfg, ['train'], 'pixels') for f in result.findings]
+    # An image and its label map have the same name.
+    named = {Path(finding.path).stem for finding in findings}
+    to_replace = {Path(f.path).stem for f in findings if f.effect == 'replaced'}
 
     command = [sys.executable, str(_TRAIN), str(config), '--work-dir', str(work_dir)]
+    # Which would stop before some of the damage is met.
+    command += ['--no-audit']
     command += ['--cfg-options', f'train_dataloader.dataset.data_root={root}/', *options]
     done = subprocess.run(
         command,
@@ -88,7 +92,8 @@ def run_damage_study(
         check=False,
     )
     (Path(out_dir) / 'output.txt').write_text(done.stdout, encoding='utf-8')
-    left_out = set(re.findall(r'(\S+) is left out, another image is taken', done.stdout))
+    left_out = re.findall(r'(\S+) is left out, another image is taken', done.stdout)
+    left_out = {Path(path).stem for path in left_out}
     losses = list(_losses(work_dir))
     return DamageResult(
         damaged=len(damaged),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from mmpvg.datasets.checks.classes import check_names
 from mmpvg.registry import HOOKS
 
 _HEADS = re.compile(r'((.*\.)?(bbox|mask|decode|auxiliary)_)?head(\.\d+)?')
@@ -39,8 +41,11 @@ class ClassCountCheckHook(Hook):
         self._check(runner, runner.val_dataloader.dataset, 'val_dataloader')
 
     def before_test(self, runner: Runner) -> None:
-        """Check the test set."""
-        self._check(runner, runner.test_dataloader.dataset, 'test_dataloader')
+        """Check the test set, and the order of its categories."""
+        dataset = runner.test_dataloader.dataset
+        self._check(runner, dataset, 'test_dataloader')
+        for metric in runner.test_evaluator.metrics:
+            check_metric_categories(metric, dataset)
 
     def _check(self, runner: Runner, dataset: Dataset, loader: str) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -70,6 +75,25 @@ def check_data_classes(model: nn.Module, dataset: Dataset, loader: str) -> None:
             f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
             "those in the file's categories"
         )
+
+
+def check_metric_categories(metric: BaseMetric, dataset: Dataset) -> None:
+    """Check that COCO's metric numbers the categories of its file as the classes are.
+
+    Args:
+        metric: Of any kind; only one with an annotation file of COCO is looked at.
+        dataset: What it evaluates on.
+
+    Raises:
+        ValueError: If names or their order differ.
+    """
+    coco = getattr(metric, '_coco_api', None)
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if coco is None or not classes or getattr(metric, 'format_only', False):
+        return
+    names = [category['name'] for category in coco.dataset['categories']]
+    for finding in check_names('the annotation file of the metric', names, classes):
+        raise ValueError(f'{finding.problem}: {finding.path}: {finding.detail}')
 
 
 def check_class_count(model: nn.Module, classes: Sequence[str], source: str) -> None:

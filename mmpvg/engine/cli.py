@@ -6,6 +6,7 @@ import argparse
 import os
 import os.path as osp
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import count
 
 from mmengine.config import Config, DictAction
@@ -17,6 +18,7 @@ from torch import nn
 from ..utils import require_stack
 from .backbone_start import start_backbone
 from .config_model import read_config
+from .data_audit import audited
 from .finite_state import require_finite
 from .host import (
     check_batch_norm,
@@ -31,8 +33,8 @@ from .preflight import check_data_files
 from .resume_schedule import CHOICES as RESUME_SCHEDULES
 from .resume_schedule import ResumeScheduleHook
 from .run_checkpoints import read_checkpoints_safely, resume_from_latest
-from .strides import check_segmenter_sizes, check_strides
 from .strict_weights import strict_loading
+from .strides import check_segmenter_sizes, check_strides
 from .tta import use_tta
 
 # Runs of this process.
@@ -75,6 +77,11 @@ def train_parser() -> argparse.ArgumentParser:
         help='where learning rate, weight decay and schedule of a resumed run are from, when '
         'config and checkpoint differ',
     )
+    parser.add_argument(
+        '--no-audit',
+        action='store_true',
+        help='train without a look through the data, also on those that it finds unusable',
+    )
     return parser
 
 
@@ -105,6 +112,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         ImportError: If a package that the config needs is missing or does not fit.
         Preempted: A ``SystemExit``, when the run was told to end and has saved where it is.
         RuntimeError: If losses, gradients or weights are not finite.
+        UnusableDataError: If the data are not worth training on.
         ValueError: If the batch cannot be trained on, or cannot be scaled to, or if the run cannot
             be resumed as the config says.
     """
@@ -133,7 +141,8 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         from .fsdp import use_fsdp
 
         use_fsdp(cfg)
-    check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
+    splits = ['train', *(['val'] if cfg.get('val_cfg') else [])]
+    check_data_files(cfg, *splits)
     fit_to_host(cfg)
     runner = _build_runner(cfg)
     if cfg.get('resume'):
@@ -146,7 +155,8 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     warn_of_batch_size(cfg)
     scale_learning_rate(runner, cfg)
     try:
-        runner.train()
+        with nullcontext() if args.no_audit else audited(runner, cfg, splits):
+            runner.train()
     except Preempted:
         leave_process_group()
         raise

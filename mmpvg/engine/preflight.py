@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os.path as osp
 from collections.abc import Iterator
-from typing import Any
 
 from mmengine.config import Config
 
-# Data sets of mmpretrain that fetch their own files.
-_DOWNLOADED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
+from mmpvg.datasets.checks.sources import DOWNLOADED, datasets_in
 
 # What mmengine unpickles.
 _PICKLES = ('.pkl', '.pickle')
@@ -34,7 +32,7 @@ def check_data_files(cfg: Config, *splits: str) -> None:
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for key, dataset in datasets_in(loader, f'{split}_dataloader'):
-            fetched = dataset.get('type') in _DOWNLOADED and dataset.get('download', True)
+            fetched = dataset.get('type') in DOWNLOADED and dataset.get('download', True)
             if dataset.get('backend_args') is not None or fetched:
                 continue
             for setting, path in _paths(dataset):
@@ -55,18 +53,6 @@ def check_data_files(cfg: Config, *splits: str) -> None:
                         f'{osp.abspath(".")}; prepare the data set as the README describes, or set '
                         f'--cfg-options {key}.data_root=FOLDER'
                     )
-
-
-def datasets_in(node: Any, key: str) -> Iterator[tuple[str, dict]]:
-    """Every data set below a dataloader, wrapped ones included, with its key in the config."""
-    if isinstance(node, dict):
-        if any(setting in node for setting in ('data_root', 'data_prefix', 'ann_file')):
-            yield key, node
-        for name in ('dataset', 'datasets'):
-            yield from datasets_in(node.get(name), f'{key}.{name}')
-    elif isinstance(node, (list, tuple)):
-        for index, child in enumerate(node):
-            yield from datasets_in(child, f'{key}.{index}')
 
 
 def _paths(dataset: dict) -> Iterator[tuple[str, str]]:

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from timm.models import create_model
 
-from mmpvg.analysis import learning_rate_curve
 from mmpvg.checkpoints import PretrainedViT
+from mmpvg.logs.schedule import learning_rate_curve
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'segmenter'
 DELIVERIES = ('default', 'lape', 'pvg', 'mpvg')

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
-from mmpvg.analysis import learning_rate_curve
+from mmpvg.logs.schedule import learning_rate_curve
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 DETECTION = (

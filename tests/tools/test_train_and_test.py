@@ -269,7 +269,7 @@ def test_class_names_that_the_annotations_lack_stop_training(task, repo, data_op
     if task.owner != 'mmdet':
         pytest.skip('there are names of classes in annotations of detection alone')
     names = 'train_dataloader.dataset.metainfo.classes="(ball,box,cone,star,banana)"'
-    with pytest.raises(ValueError, match='knows 4 of the 5 classes.*banana'):
+    with pytest.raises(ValueError, match='no category banana'):
         run_train(
             [str(repo / task.config), '--work-dir', str(tmp_path)]
             + ['--cfg-options', *data_options, names.replace('"', '')]

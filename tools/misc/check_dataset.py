@@ -2,24 +2,24 @@
 
     python tools/misc/check_dataset.py CONFIG
 
-Loads every image with its annotations, and prints what is broken, how often, and what training
-or evaluation would do about it. The exit status is 1 if there is anything.
+Reads annotation files, label maps and the header of each image, and prints what is wrong, how
+often, and what comes of it. --decode loads each image as training does. The exit status is 1 if
+anything is wrong.
 """
 
 import argparse
 import csv
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
-from mmengine.utils import ProgressBar
 
-from mmpvg.datasets.checks.decode import check_dataset
-from mmpvg.datasets.checks.finding import EFFECTS, Finding, in_evaluation, summarize_findings
+from mmpvg.datasets.checks.audit import audit
+from mmpvg.datasets.checks.finding import EFFECTS, Audit, summarize_findings
 from mmpvg.datasets.checks.finding_sheet import draw_findings
-from mmpvg.engine.preflight import datasets_in
+from mmpvg.engine.config_model import read_config
 
 
 def main() -> None:
@@ -27,23 +27,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument('--split', choices=['train', 'val', 'test'], default='train')
-    parser.add_argument('--jobs', type=int, default=2, help='processes that load')
+    parser.add_argument(
+        '--split', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val']
+    )
+    parser.add_argument('--decode', action='store_true', help='load each image as training does')
+    parser.add_argument('--jobs', type=int, default=2, help='processes that read images')
     parser.add_argument('--out', type=Path, help='folder for all findings and a picture of some')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope(cfg.get('default_scope', 'mmengine'))
 
-    findings = list(_look(cfg, args.split, args.jobs))
-    if not findings:
-        print('\nnothing is wrong')
-        return
-    print('\n| problem | effect | findings | images | example |\n|---|---|---|---|---|')
-    for problem, effect, number, images, example in summarize_findings(findings):
-        print(f'| {problem} | {EFFECTS[effect]} | {number} | {images} | {example} |')
-    if args.out:
+    depth = 'pixels' if args.decode else 'headers'
+    audits = list(audit(cfg, args.split, depth, args.jobs, _Progress()))
+    _print_counts(audits)
+    _print_findings(audits)
+    findings = [finding for result in audits for finding in result.wrong]
+    if args.out and findings:
         args.out.mkdir(parents=True, exist_ok=True)
         with (args.out / 'findings.csv').open('w', newline='', encoding='utf-8') as file:
             rows = csv.writer(file)
@@ -51,19 +52,51 @@ def main() -> None:
             rows.writerows((f.path, f.problem, f.detail, EFFECTS[f.effect]) for f in findings)
         picture = draw_findings(findings, args.out / 'findings.png')
         print('\nwrote', args.out / 'findings.csv', 'and', picture)
-    sys.exit(1)
+    if findings:
+        sys.exit(1)
 
 
-def _look(cfg: Config, split: str, jobs: int) -> Iterator[Finding]:
-    for key, config in datasets_in(cfg[f'{split}_dataloader'], f'{split}_dataloader'):
-        print(f'{key}:', file=sys.stderr)
-        bar = None
-        for done, total, found in check_dataset(config, jobs):
-            bar = bar or ProgressBar(total, file=sys.stderr)
-            # Not for each of a hundred thousand images: a log may stand behind.
-            if done and (done % max(1, total // 200) == 0 or done == total):
-                bar.update(done - bar.completed)
-            yield from found if split == 'train' else map(in_evaluation, found)
+class _Progress:
+    """Says what is read, a line each ten seconds at most: a log may stand behind."""
+
+    def __init__(self) -> None:
+        self.what, self.last = '', 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if what == self.what and done < total and now - self.last < 10:
+            return
+        self.what, self.last = what, now
+        print(what, f'{done} of {total}' if total else '...', file=sys.stderr, flush=True)
+
+
+def _print_counts(audits: list[Audit]) -> None:
+    print()
+    for result in audits:
+        if result.images:
+            print(result.describe_counts())
+    counted = [result for result in audits if result.counts]
+    names = dict.fromkeys(name for result in counted for name in result.counts)
+    if names:
+        print('\n| class |', ' | '.join(result.key for result in counted), '|')
+        print('|---|' + '---|' * len(counted))
+        for name in names:
+            numbers = (str(result.counts.get(name, '')) for result in counted)
+            print(f'| {name} |', ' | '.join(numbers), '|')
+
+
+def _print_findings(audits: list[Audit]) -> None:
+    for title, chosen in (
+        ('problem', [finding for result in audits for finding in result.wrong]),
+        ('note', [f for result in audits for f in result.findings if f.effect == 'noted']),
+    ):
+        if title == 'problem' and not chosen:
+            print('\nnothing is wrong')
+        if not chosen:
+            continue
+        print(f'\n| {title} | training | findings | images | example |\n|---|---|---|---|---|')
+        for problem, effect, number, images, example in summarize_findings(chosen):
+            print(f'| {problem} | {EFFECTS[effect]} | {number} | {images} | {example} |')
 
 
 if __name__ == '__main__':

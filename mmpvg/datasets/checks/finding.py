@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 #: What happens because of a problem, the worst first.
 EFFECTS = {
@@ -14,15 +14,19 @@ EFFECTS = {
     'unnoticed': 'is trained on unnoticed',
     'replaced': 'another image is taken',
     'left out': 'the annotation or image is left out',
+    'noted': 'as configured',
 }
+
+#: Effects with which training is not worth starting.
+FATAL = ('stops', 'senseless', 'stops evaluation')
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong.
+    """Something that is wrong, or, with the effect ``noted``, worth knowing.
 
     Attributes:
-        path: The image.
+        path: The image, or the annotation file.
         problem: A few words that many findings share.
         detail: The numbers.
         effect: One of :data:`EFFECTS`.
@@ -53,6 +57,54 @@ def summarize_findings(findings: Sequence[Finding]) -> list[tuple[str, str, int,
             counts.items(), key=lambda item: (order.index(item[0][1]), -item[1])
         )
     ]
+
+
+@dataclass
+class Audit:
+    """What was found in one data set.
+
+    Attributes:
+        key: Where it stands in the config.
+        images: How many it has; 0 if that is not known.
+        counts: Objects, or images, of each class; empty if they were not counted.
+        findings: What is wrong, and notes.
+    """
+
+    key: str
+    images: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """Findings that are not only notes."""
+        return [finding for finding in self.findings if finding.effect != 'noted']
+
+    @property
+    def fatal(self) -> list[Finding]:
+        """Findings with which training is not worth starting."""
+        return [finding for finding in self.findings if finding.effect in FATAL]
+
+    def describe_counts(self, most: int = 12) -> str:
+        """Numbers of images and of each class in a line, those with the fewest if there are many.
+
+        Args:
+            most: Classes to name, of those that have any, and of those that have none.
+        """
+        text = f'{self.key}: {self.images} images'
+        if not self.counts:
+            return text
+        ordered = sorted(self.counts.items(), key=lambda item: item[1])
+        some = [f'{name} {number}' for name, number in ordered if number]
+        none = [name for name, number in ordered if not number]
+        text += f', {sum(self.counts.values())} labels of {len(self.counts)} classes: '
+        text += ', '.join(some[:most])
+        if len(some) > most:
+            text += f', ... up to {some[-1]}'
+        if none:
+            text += f'; none of {", ".join(none[:most])}'
+            text += f' and {len(none) - most} more' if len(none) > most else ''
+        return text
 
 
 # Problems for which training takes another image, and evaluation goes on.

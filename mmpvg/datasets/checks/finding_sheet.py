@@ -55,7 +55,8 @@ def _cell(finding: Finding) -> Image.Image:
         with Image.open(finding.path) as file:
             image = file.convert('RGB')
     except (OSError, ValueError):
-        ImageDraw.Draw(cell).text((10, _CELL // 2), 'cannot be read', fill=_INK, font_size=13)
+        what = 'all of the file' if finding.path.endswith('.json') else 'cannot be read'
+        ImageDraw.Draw(cell).text((10, _CELL // 2), what, fill=_INK, font_size=13)
         return cell
     # A quarter of the cell around it, for what lies outside.
     scale = 0.75 * _CELL / max(image.size)

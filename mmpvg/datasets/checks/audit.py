@@ -1,0 +1,136 @@
+"""One look through the data of a config, before anything is built from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .classes import check_joined
+from .coco import ImageItem, JsonFiles, audit_coco
+from .decode import check_dataset
+from .finding import Audit, Finding, in_evaluation
+from .image_files import check_image_header, image_loader
+from .label_maps import check_single_class_head
+from .listed import audit_classification, audit_segmentation
+from .sources import Source, sources_of
+from .workers import map_in_processes
+
+# Label maps and images of a data set that are looked into where not all are.
+_SAMPLE = 64
+
+# What CheckLoaded finds in training, and nothing else does.
+_OF_SIZE = ('size unlike its annotations', 'EXIF orientation unlike the annotations')
+
+#: What files of images are looked into.
+DEPTHS = ('annotations', 'headers', 'pixels')
+
+Progress = Callable[[str, int, int], Any]
+
+
+def audit(
+    cfg: Mapping,
+    splits: Iterable[str],
+    depth: str = 'annotations',
+    jobs: int = 1,
+    progress: Progress = lambda what, done, total: None,
+) -> Iterator[Audit]:
+    """Look through the data of a config, one data set after another.
+
+    Args:
+        cfg: The config, its scope being the default one.
+        splits: Out of ``train``, ``val`` and ``test``; those that the config lacks are passed over.
+        depth: ``annotations`` reads annotation files and, where label maps are the annotations, a
+            sample of them; ``headers`` looks into each image file and label map as well; ``pixels``
+            decodes each as training does.
+        jobs: Processes that read images.
+        progress: Called with what is read, how much is done, and how much there is (0: unknown).
+
+    Yields:
+        What was found in each data set, and last, in what they should have in common.
+    """
+    files = JsonFiles()
+    sources = []
+    for split in splits:
+        for source in sources_of(cfg, split):
+            if isinstance(source, Finding):
+                yield Audit(source.path, findings=[source])
+                continue
+            sources.append(source)
+            progress(source.key, 0, 0)
+            result, images = _audit_source(source, cfg, files, depth)
+            result.findings += _image_findings(source, images, depth, jobs, progress)
+            if depth == 'pixels' and source.is_local:
+                known = {(finding.path, finding.problem) for finding in result.findings}
+                result.findings += [
+                    finding
+                    for finding in _decoded(source, jobs, progress)
+                    if (finding.path, finding.problem) not in known
+                ]
+            if not source.training:
+                result.findings = list(map(in_evaluation, result.findings))
+            yield result
+    common = [
+        *check_joined({source.key: source.classes for source in sources}),
+        *check_single_class_head(cfg.get('model') or {}),
+    ]
+    if common:
+        yield Audit('config', findings=common)
+
+
+def _audit_source(
+    source: Source, cfg: Mapping, files: JsonFiles, depth: str
+) -> tuple[Audit, Sequence[ImageItem]]:
+    bases = {f'{kind.__module__.split(".")[0]}.{kind.__name__}' for kind in source.kind.__mro__}
+    if source.is_local:
+        if source.is_coco and source.classes and source.ann_file.endswith('.json'):
+            return audit_coco(source, files)
+        if 'mmseg.BaseSegDataset' in bases:
+            sample = _SAMPLE if depth == 'annotations' else None
+            return audit_segmentation(source, cfg.get('model') or {}, sample), ()
+        if 'mmpretrain.BaseDataset' in bases:
+            return audit_classification(source)
+    why = 'is not on a local disk' if not source.is_local else f'is a {source.kind.__name__}'
+    note = Finding(source.key, 'annotations are not looked into', f'it {why}', 'noted')
+    return Audit(source.key, findings=[note]), ()
+
+
+def _image_findings(
+    source: Source, images: Sequence[ImageItem], depth: str, jobs: int, progress: Progress
+) -> Iterator[Finding]:
+    if depth == 'annotations':
+        # Training takes another image, evaluation ends.
+        for path, _ in () if source.training else images:
+            if not os.path.exists(path):
+                yield Finding(path, 'image missing', '', 'replaced')
+        return
+    pipeline = source.config.get('pipeline') or ()
+    compared = any(str(t['type']).endswith('CheckLoaded') for t in pipeline)
+    try:
+        loader = image_loader(pipeline)
+    except ValueError:
+        return
+    check = partial(_check_header, loader)
+    for done, found in enumerate(map_in_processes(check, images, jobs), 1):
+        progress(f'{source.key}: headers', done, len(images))
+        for finding in found:
+            if finding.problem in _OF_SIZE and source.training and not compared:
+                finding = replace(finding, effect='unnoticed')
+            yield finding
+
+
+def _check_header(loader: Mapping, item: ImageItem) -> list[Finding]:
+    return check_image_header(*item, loader)
+
+
+def _decoded(source: Source, jobs: int, progress: Progress) -> Iterator[Finding]:
+    try:
+        for done, total, found in check_dataset(source.config, jobs):
+            progress(f'{source.key}: pixels', done, total)
+            yield from found
+    except Exception as error:  # whatever a data set makes of its annotations
+        lines = str(error).splitlines() or ['']
+        detail = f'{type(error).__name__}: {lines[0]}'
+        yield Finding(source.key, 'cannot be decoded', detail, 'stops')

@@ -1,0 +1,44 @@
+"""Work on many files in several processes, which Ctrl-C ends."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+# What a worker process does, which is sent to it once.
+_work: Callable[[Any], Any]
+
+
+def map_in_processes(
+    work: Callable[[Any], Any], items: Sequence[Any], jobs: int, chunk: int = 32
+) -> Iterator[Any]:
+    """Results of ``work`` for each item, in order.
+
+    Args:
+        work: What to do; it reaches each process once, and not at all where processes fork.
+        items: Small ones, which are sent to the processes.
+        jobs: Processes; 1 for this one alone.
+        chunk: Items that are sent at a time.
+    """
+    if jobs == 1:
+        yield from map(work, items)
+        return
+    pool = ProcessPoolExecutor(jobs, initializer=_start, initargs=(work,))
+    try:
+        yield from pool.map(_do, items, chunksize=chunk)
+    finally:
+        # After an interrupt, what is not begun is never done.
+        pool.shutdown(cancel_futures=True)
+
+
+def _start(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
+    # An interrupt is for the process that waits.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _do(item: Any) -> Any:
+    return _work(item)
