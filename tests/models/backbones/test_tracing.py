@@ -1,13 +1,16 @@
 """torch.jit.trace, mmengine's complexity analysis and torch.export against the network itself."""
 
+import itertools
+
 import pytest
 import torch
 from mmengine.analysis import get_model_complexity_info
+from mmengine.utils import digit_version
 
 from mmpvg.models import MPVGViT, MPVGViTAdapter
 
-ARCH = dict(embed_dims=24, num_layers=4, num_heads=2)
-WINDOWS = dict(window_size=2, global_blocks=(3,))
+ARCH = dict(embed_dims=24, num_layers=2, num_heads=2)
+WINDOWS = dict(window_size=2, global_blocks=(1,))
 KINDS = {
     'global': {},
     'windows': WINDOWS,
@@ -20,9 +23,7 @@ KINDS = {
             windows, gaussian_bias=bias, relative_position=relative
         )
         for windows in ({}, WINDOWS)
-        for bias, relative in (
-            ('head', None), (None, 'mlp'), (None, 'decomposed'), ('block', 'decomposed'),
-        )
+        for bias, relative in (('head', None), ('block', 'mlp'), (None, 'decomposed'))
     },
 }  # fmt: skip
 SIZE = (50, 77)
@@ -42,10 +43,15 @@ def make(kind):
     if kind.startswith('adapter'):
         maps = kind.split()[1]
         model = MPVGViTAdapter(
-            ARCH, img_size=48, conv_channels=4, norm_cfg=dict(type='BN'), vit_maps=maps, **WINDOWS
+            dict(ARCH, num_layers=4),
+            img_size=48,
+            conv_channels=4,
+            norm_cfg=dict(type='BN'),
+            vit_maps=maps,
+            **WINDOWS,
         )
     else:
-        model = MPVGViT(ARCH, img_size=48, out_indices=(1, 3), **KINDS[kind])
+        model = MPVGViT(ARCH, img_size=48, out_indices=(0, 1), **KINDS[kind])
     return randomized(model).eval()
 
 
@@ -58,8 +64,10 @@ def assert_same(outputs, expected):
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize('gradients', [False, True])
-@pytest.mark.parametrize('kind', [*KINDS, 'adapter each', 'adapter last'])
+@pytest.mark.parametrize(
+    ('kind', 'gradients'),
+    [*itertools.product(KINDS, (False, True)), ('adapter each', False), ('adapter last', True)],
+)
 def test_a_trace_gives_what_the_network_does(kind, gradients):
     model = make(kind)
     with torch.set_grad_enabled(gradients):
@@ -83,29 +91,36 @@ def test_a_trace_stays_right_after_its_network_ran_on(tmp_path):
         assert_same(torch.jit.load(tmp_path / 'traced.pt')(image), expected)
 
 
-@pytest.mark.parametrize('kind', ['windows', 'head None windows', 'adapter last'])
+@pytest.mark.parametrize('kind', ['global', 'windows', 'head None windows', 'adapter last'])
 def test_mmengines_complexity_analysis(kind):
-    found = get_model_complexity_info(make(kind), (3, 64, 96), show_table=False, show_arch=False)
     model = make(kind)
-    if kind.startswith('adapter'):
-        assert found['flops'] > 0
-        return
-    # Multiplications of the linear layers and the patches, which is what it counts.
-    tokens, dims = 4 * 6, 24
-    linear = sum(
-        p.numel()
-        for n, p in model.blocks.named_parameters()
-        if n.endswith('weight') and p.ndim == 2
-    )
-    assert found['flops'] >= tokens * (linear + 3 * 16 * 16 * dims)
+    found = get_model_complexity_info(model, (3, *SIZE), show_table=False, show_arch=False)
     assert found['params'] == sum(p.numel() for p in model.parameters())
+    # 4x5 tokens: a multiplication for every weight of the patches and of the linear layers, and,
+    # as mmengine counts it, 5 for every value of a LayerNorm. Softmax attention it cannot count.
+    weights = [
+        model.patch_embed.proj.weight,
+        *(p for p in model.blocks.parameters() if p.ndim == 2),
+    ]
+    norms = sum(isinstance(module, torch.nn.LayerNorm) for module in model.modules())
+    vit = 20 * (sum(w.numel() for w in weights) + 5 * 24 * norms)
+    if kind.startswith('adapter'):
+        assert found['flops'] > vit
+    else:
+        assert found['flops'] == vit
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(
+    'kind', ['pairs', 'windows', 'block mlp windows', 'None decomposed global']
+)
 def test_an_export_gives_what_the_network_does(kind):
+    biased = KINDS[kind].get('gaussian_bias') or KINDS[kind].get('relative_position')
+    if biased and digit_version(torch.__version__) < digit_version('2.2.0'):
+        pytest.skip(f'torch.export of torch {torch.__version__} knows no generators')
     model = make(kind)
     with torch.no_grad():
         exported = torch.export.export(model, (torch.randn(2, 3, *SIZE),))
+        # torch 2.1 calls the program itself.
         module = exported.module() if hasattr(exported, 'module') else exported
         image = torch.randn(2, 3, *SIZE)
         assert_same(module(image), model(image))
