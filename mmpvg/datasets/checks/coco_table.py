@@ -208,4 +208,4 @@ def _is_box(value: Any) -> bool:
 
 
 def _is_size(image: dict) -> bool:
-    return all(is_number(image[side]) and image[side] > 0 for side in ('width', 'height'))
+    return all(is_number(image[side]) and 0 < image[side] < 1e9 for side in ('width', 'height'))

@@ -72,7 +72,7 @@ class _Outlines:
             before = len(self.coordinates)
             try:
                 self.coordinates.extend(outline)
-            except TypeError:
+            except (TypeError, OverflowError):
                 del self.coordinates[before:]
                 return 'outline is not of numbers', f'such as {outline[:2]}', 'replaced'
         if len(self.coordinates) > start:
@@ -112,7 +112,7 @@ class _Runs:
     def add(self, row: int, mask: dict) -> tuple[str, str, str] | None:
         """Take the runs of an annotation; problem, detail and effect if there is one."""
         counts, size = mask.get('counts'), mask.get('size')
-        if not isinstance(counts, (list, str)) or not counts or not size:
+        if not isinstance(counts, (list, str)) or not counts or not isinstance(size, list):
             detail = f'counts is {str(counts)[:20]!r}, size {size!r}; the object is ignored'
             return 'run lengths without counts', detail, 'left out'
         expected = self.sizes[self.table.image_of[row]]
@@ -131,7 +131,7 @@ class _Runs:
             before = len(self.runs)
             try:
                 self.runs.extend(counts)
-            except TypeError:
+            except (TypeError, OverflowError):
                 del self.runs[before:]
                 return 'run lengths are damaged', f'counts {str(counts)[:20]}...', 'replaced'
             self.numbers.append(len(counts))

@@ -409,6 +409,17 @@ def test_counts_are_those_of_the_data_set(cfg, sample_data, tmp_path):
     assert result.counts == expected
 
 
+def test_a_detector_of_boxes_needs_no_masks(cfg, sample_data, tmp_path):
+    coco = content(sample_data, 'train')
+    without('annotations', 'segmentation')(coco)
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'train', path)
+    assert found(cfg, 'train') == {('annotation without mask', 'stops')}
+    cfg.train_dataloader.dataset.pipeline[1].with_mask = False
+    assert found(cfg, 'train') == set()
+
+
 def test_categories_that_are_not_chosen_are_noted(cfg):
     cfg.train_dataloader.dataset.metainfo = dict(classes=('ball', 'ring'))
     (result,) = audit(cfg, ['train'])
