@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from mmcv.transforms import LoadImageFromFile
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from .finding import Finding
+from .truncation import is_truncated
 
 _ORIENTATION = 0x0112
 # EXIF orientations that exchange width and height.
@@ -77,11 +77,10 @@ def check_image_header(
             return _check_opened(path, image, expected, load)
     except FileNotFoundError:
         return [Finding(path, 'image missing', '', 'replaced')]
-    except UnidentifiedImageError:
-        # OpenCV reads formats that PIL does not.
+    except Exception as error:  # whatever PIL makes of a header, which OpenCV may yet read
+        if isinstance(error, OSError) and error.errno:
+            return [Finding(path, 'image cannot be decoded', error.strerror, 'replaced')]
         return _check_decoded(path, expected, load)
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        return [Finding(path, 'image cannot be decoded', str(error), 'replaced')]
 
 
 @contextmanager
@@ -133,7 +132,7 @@ def _check_opened(
     expected: tuple[int, int] | None,
     load: LoadImageFromFile,
 ) -> list[Finding]:
-    if _is_truncated(image):
+    if is_truncated(image) and _decode(path, load) is None:
         return [Finding(path, 'image cannot be decoded', 'the file is truncated', 'replaced')]
     limit = pixel_limit(load.imdecode_backend)
     if image.width * image.height > limit:
@@ -157,42 +156,6 @@ def _is_plain(image: ImageFile.ImageFile) -> bool:
     return image.mode in _PLAIN_MODES and '16' not in raw
 
 
-def _is_truncated(image: ImageFile.ImageFile) -> bool:
-    """Whether a file ends before its image does, of formats whose header or end tells it."""
-    file = image.fp
-    after_header = file.tell()
-    size = file.seek(0, 2)
-    try:
-        if image.format in ('JPEG', 'MPO'):
-            # Compressed data never hold an end-of-image marker; other data may follow it.
-            file.seek(max(after_header, size - 4096))
-            if b'\xff\xd9' in file.read():
-                return False
-            file.seek(after_header)
-            return b'\xff\xd9' not in file.read()
-        if image.format == 'PNG':
-            file.seek(max(after_header, size - 4096))
-            if b'IEND' in file.read():
-                return False
-            file.seek(after_header)
-            return b'IEND' not in file.read()
-        if image.format == 'WEBP':
-            file.seek(4)
-            return size < struct.unpack('<I', file.read(4))[0] + 8
-        if image.format == 'TIFF':
-            tags = image.tag_v2
-            for start, length in ((273, 279), (324, 325)):
-                starts, lengths = tags.get(start, ()), tags.get(length, ())
-                if any(sum(strip) > size for strip in zip(starts, lengths)):
-                    return True
-        if image.format == 'BMP' and image.tile[0][0] == 'raw':
-            start, (_, stride, _) = image.tile[0][2], image.tile[0][3]
-            return size < start + stride * image.height
-    finally:
-        file.seek(after_header)
-    return False
-
-
 def _page_findings(path: str, image: ImageFile.ImageFile) -> list[Finding]:
     if image.format not in ('TIFF', 'GIF', 'PNG', 'WEBP') or getattr(image, 'n_frames', 1) == 1:
         return []
@@ -211,11 +174,11 @@ def _page_findings(path: str, image: ImageFile.ImageFile) -> list[Finding]:
 def _size_findings(
     path: str, image: ImageFile.ImageFile, expected: tuple[int, int], load: LoadImageFromFile
 ) -> list[Finding]:
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    orientation = _orientation(image)
     turned = image.format == 'TIFF'
     # PIL gives the size of a turned TIFF, and the stored one of all other files.
     size, swapped = image.size, image.size[::-1]
-    if orientation == 1 or orientation not in range(9):
+    if orientation == 1:
         return _unlike(path, size, expected)
     followed = not load.color_type.endswith('ignore_orientation') and (
         load.color_type != 'unchanged'
@@ -242,6 +205,14 @@ def _size_findings(
     return found
 
 
+def _orientation(image: ImageFile.ImageFile) -> int:
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # EXIF data that are broken, which decoders pass over
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
 def _unlike(path: str, size: tuple[int, int], expected: tuple[int, int]) -> list[Finding]:
     if tuple(expected) == tuple(size):
         return []
@@ -253,9 +224,8 @@ def _check_decoded(
     path: str, expected: tuple[int, int] | None, load: LoadImageFromFile
 ) -> list[Finding]:
     """Compare what the loader makes of a file with the values that are stored."""
-    try:
-        loaded = load.transform(dict(img_path=path))['img']
-    except Exception:  # whatever a decoder makes of a file
+    loaded = _decode(path, load)
+    if loaded is None:
         fix = 'save it as 8-bit PNG, JPEG or TIFF of one or three bands'
         detail = f'{load.imdecode_backend} cannot read it; {fix}'
         return [Finding(path, 'image cannot be decoded', detail, 'replaced')]
@@ -268,6 +238,13 @@ def _check_decoded(
     if stored is not None and stored.dtype != np.uint8:
         found += _value_findings(path, loaded, stored)
     return found + _band_findings(path, load.imdecode_backend, stored)
+
+
+def _decode(path: str, load: LoadImageFromFile) -> np.ndarray | None:
+    try:
+        return load.transform(dict(img_path=path))['img']
+    except Exception:  # whatever a decoder makes of a file
+        return None
 
 
 def _value_findings(path: str, loaded: np.ndarray, stored: np.ndarray) -> list[Finding]:
@@ -300,10 +277,13 @@ def _tiff_bands(path: str) -> int | None:
         header = file.read(8)
         if header[:4] not in (b'II*\0', b'MM\0*'):
             return None
-        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-        file.seek(tags.next)
-        tags.load(file)
-        return int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+        try:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+            file.seek(tags.next)
+            tags.load(file)
+            return int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+        except Exception:  # tags that are broken, which OpenCV passes over
+            return None
 
 
 def _told(size: Sequence[int]) -> str:

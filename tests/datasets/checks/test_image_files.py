@@ -166,6 +166,23 @@ def test_truncated(tmp_path, suffix, share):
         LoadImageFromFile()(dict(img_path=str(path)))
 
 
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.bmp', '.tif', '.gif'])
+def test_damaged_headers(tmp_path, suffix):
+    """Whatever a header holds, there is no error, and nothing is invented."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = dict(exif=exif) if suffix in ('.jpg', '.png', '.webp', '.tif') else {}
+    whole = np.fromfile(save(tmp_path / f'whole{suffix}', RGB, **options), np.uint8)
+    path, rng = tmp_path / f'a{suffix}', np.random.default_rng(0)
+    for _ in range(25):
+        damaged = whole.copy()
+        damaged[rng.integers(0, 100, 2)] = rng.integers(0, 256, 2)
+        damaged.tofile(path)
+        if 'image cannot be decoded' in problems(path):
+            with pytest.raises((AssertionError, cv2.error)):
+                LoadImageFromFile()(dict(img_path=str(path)))
+
+
 def test_what_follows_an_image_is_no_damage(tmp_path):
     for name in ('a.jpg', 'a.png'):
         path = tmp_path / name
