@@ -1,5 +1,8 @@
 """Train a detector or a segmenter: ``python tools/train.py CONFIG``."""
 
+import sys
+
+from mmpvg.checkpoints import RefusedFileError
 from mmpvg.engine.cli import train
 from mmpvg.engine.host import end_process
 from mmpvg.engine.preemption_hook import Preempted
@@ -9,4 +12,7 @@ if __name__ == '__main__':
         train()
     except Preempted as preempted:
         end_process(preempted.code)
+    except RefusedFileError as error:
+        print(f'error: {error}', file=sys.stderr)
+        end_process(2)
     end_process()

@@ -14,12 +14,13 @@ from mmengine.runner import Runner
 
 from ..utils import require_stack
 from .backbone_start import start_backbone
+from .checkpoint_reading import read_checkpoints_safely
 from .config_model import read_config
 from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_batch_size
 from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
 from .preflight import check_data_files
-from .run_checkpoints import read_checkpoints_safely, resume_from_latest
+from .run_checkpoints import resume_from_latest
 from .tta import use_tta
 
 # Runs of this process.
@@ -106,7 +107,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     elif args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
         resume_from_latest(cfg)
     if cfg.get('resume'):
-        read_checkpoints_safely(wholly=True)
+        read_checkpoints_safely(resumed=cfg.load_from)
     if args.fsdp:
         # Its import takes a while.
         from .fsdp import use_fsdp

@@ -8,11 +8,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .data_formats import refuse_code_in_data
+
 # Data sets of mmpretrain that fetch their own files.
 _DOWNLOADED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
-
-# What mmengine unpickles.
-_PICKLES = ('.pkl', '.pickle')
 
 
 def check_data_files(cfg: Config, *splits: str) -> None:
@@ -28,8 +27,9 @@ def check_data_files(cfg: Config, *splits: str) -> None:
 
     Raises:
         FileNotFoundError: If something is missing. It names the setting, the path, and the fix.
-        ValueError: If annotations are a pickle, which may be a stranger's and run code.
+        ValueError: If annotations are in a format that runs code.
     """
+    refuse_code_in_data(cfg, *splits)
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for key, dataset in datasets_in(loader, f'{split}_dataloader'):
@@ -37,11 +37,6 @@ def check_data_files(cfg: Config, *splits: str) -> None:
             if dataset.get('backend_args') is not None or fetched:
                 continue
             for setting, path in _paths(dataset):
-                if setting == 'ann_file' and path.endswith(_PICKLES):
-                    raise ValueError(
-                        f'{key}.{setting} is {path}: mmengine would unpickle it, and a pickle can '
-                        'run any code; write the annotations as JSON'
-                    )
                 if not osp.exists(path):
                     raise FileNotFoundError(
                         f'{key}.{setting} points to {path}, which does not exist in '

@@ -18,7 +18,10 @@ from mmengine.utils import ProgressBar
 
 from mmpvg.datasets.checks.decode import check_dataset
 from mmpvg.datasets.checks.finding import EFFECTS, Finding, summarize_findings
+from mmpvg.engine.config_model import read_config
+from mmpvg.engine.data_formats import refuse_code_in_data
 from mmpvg.engine.preflight import datasets_in
+from mmpvg.utils.command_line import told_by
 from mmpvg.visualization import draw_findings
 
 
@@ -32,8 +35,10 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='folder for all findings and a picture of some')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    with told_by(parser):
+        cfg = read_config(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+        refuse_code_in_data(cfg, args.split)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
 
     findings = list(_look(cfg, args.split, args.jobs))
