@@ -111,8 +111,9 @@ def placeholder_class(origin: str) -> type | None:
     module, _, name = origin.rpartition('.')
     if origin == 'collections.defaultdict':
         return _PlainDict
-    if module in ('builtins', '__builtin__'):
-        module = 'builtins'
+    if module == '__builtin__':
+        module, name = 'builtins', dict(long='int', unicode='str').get(name, name)
+    if module == 'builtins':
         known = name in _BUILTINS
     else:
         known = any(f'{module}.'.startswith(f'{prefix}.') for prefix in _MODULES)

@@ -144,7 +144,7 @@ def test_what_is_no_checkpoint(segmenter, tmp_path):
     with pytest.raises(ValueError, match='list.pth holds no weights but a list'):
         build_inferencer(segmenter.cfg, str(tmp_path / 'list.pth'))
     (tmp_path / 'broken.pth').write_bytes(b'PK')
-    with pytest.raises(ValueError, match='broken.pth .2 bytes.: it is truncated'):
+    with pytest.raises(ValueError, match='broken.pth .2 bytes.: it is empty, truncated'):
         build_inferencer(segmenter.cfg, str(tmp_path / 'broken.pth'))
 
 
