@@ -376,14 +376,16 @@ READERS = {
     'pickle': 'mmpvg/checkpoints/unpickler.py',
     'np.load': 'mmpvg/checkpoints/augreg.py',
 }
-FORBIDDEN = {
-    *('torch.jit.load', 'torch.hub.load', 'torch.hub.load_state_dict_from_url', 'numpy.load'),
-    *('yaml.load', 'yaml.full_load', 'yaml.unsafe_load', 'yaml.load_all', 'yaml.Loader'),
-    *('eval', 'exec', '__import__', 'mmengine.load', 'CheckpointLoader.load_checkpoint'),
-    *('dill', 'shelve', 'marshal', 'joblib', 'cloudpickle', 'mmengine.fileio.load'),
-    *('mmengine.runner.load_checkpoint', 'mmengine.runner.checkpoint.load_checkpoint'),
-    *('mmengine.runner.checkpoint._load_checkpoint', 'torch.serialization.load'),
-}
+FORBIDDEN = set(
+    """
+    torch.jit.load torch.hub.load torch.hub.load_state_dict_from_url torch.serialization.load
+    numpy.load yaml.load yaml.load_all yaml.full_load yaml.unsafe_load yaml.Loader
+    eval exec __import__ dill shelve marshal joblib cloudpickle
+    mmengine.load mmengine.fileio.load Config.fromstring CheckpointLoader.load_checkpoint
+    mmengine.runner.load_checkpoint mmengine.runner.checkpoint.load_checkpoint
+    mmengine.runner.checkpoint._load_checkpoint
+    """.split()
+)
 
 
 def readers_in(source):

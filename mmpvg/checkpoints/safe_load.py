@@ -47,17 +47,26 @@ def load_pth(path: str | Path) -> Any:
     except RefusedFileError as error:
         raise RefusedFileError(f'cannot read {path} ({size} bytes): {error}') from None
     except Exception as error:  # torch and pickle raise many kinds
-        told = str(error)
-        if named := re.search(r'GLOBAL (\S+)', told):
-            why = forbidden(named[1])
-        else:
-            # torch surrounds its reason with advice to read without its restrictions.
-            told = told.split('WeightsUnpickler error:')[-1].strip().split('\n')[0][:160]
-            why = (
-                'it is truncated or no checkpoint of torch; download it again '
-                f'({type(error).__name__}: {told})'
-            )
-        raise RefusedFileError(f'cannot read {path} ({size} bytes): {why}') from None
+        raise RefusedFileError(f'cannot read {path} ({size} bytes): {_why(error)}') from None
+
+
+def _why(error: Exception) -> str:
+    told = str(error)
+    if named := re.search(r'GLOBAL (\S+)', told):
+        return forbidden(named[1])
+    # torch surrounds its reason with advice to read without its restrictions.
+    told = told.split('WeightsUnpickler error:')[-1].strip().split('\n')[0][:160]
+    if 'Unsupported operand' in told:
+        return (
+            f'torch does not read its pickle safely ({told}), which is of another protocol than '
+            'torch.save writes; save it again without pickle_protocol'
+        )
+    if type(error).__name__ == 'UnpicklingError':
+        return f'it does what no weights need ({told}); get the weights elsewhere'
+    return (
+        'it is truncated or no checkpoint of torch; download it again '
+        f'({type(error).__name__}: {told})'
+    )
 
 
 def _read(path: Path) -> Any:
@@ -66,7 +75,10 @@ def _read(path: Path) -> Any:
         file.seek(0)
         if not head.startswith(b'PK') and head != TORCH_STREAM:
             # Arrays that Python 2 wrote have their bytes as text.
-            return InertUnpickler(file, encoding='latin1').load()
+            content = InertUnpickler(file, encoding='latin1').load()
+            if file.read(1):
+                raise ValueError('more follows the pickle')
+            return content
     archive = head.startswith(b'PK')
     if archive:
         _check_archive(path)
