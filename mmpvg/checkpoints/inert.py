@@ -126,6 +126,14 @@ def _make_class(module: str, name: str) -> type[Placeholder]:
     return type(name, (Placeholder,), dict(__module__=module, origin=f'{module}.{name}'))
 
 
+def forbidden(origin: str) -> str:
+    """Why a file that names a class or function is refused."""
+    return (
+        f'it asks to call {origin}, which no weights need and which might do anything; nothing '
+        'was run. Get the weights elsewhere, as safetensors if there is a choice'
+    )
+
+
 def placeholders_in(content: Any) -> set[str]:
     """Classes of which a file held objects that were not built, anywhere in what was read."""
     found, seen, waiting = set(), set(), [content]
@@ -205,18 +213,12 @@ def _dtype(node: Any) -> np.dtype | None:
     return np.dtype(name).newbyteorder(order)
 
 
-def _bytes(node: Any) -> bytes | None:
-    # Python 2 had no bytes.
-    node = node.encode('latin1') if isinstance(node, str) else node
-    return node if isinstance(node, bytes) else None
-
-
 def _array(node: Placeholder, inner: Callable) -> Any:
     if not isinstance(node.state, tuple) or len(node.state) != 5:
         return node
     _, shape, dtype, fortran, data = node.state
-    dtype, data = _dtype(dtype), _bytes(inner(data))
-    if dtype is None or data is None:
+    dtype, data = _dtype(dtype), inner(data)
+    if dtype is None or not isinstance(data, bytes):
         return node
     # A bytearray, so that the array can be written to.
     flat = np.frombuffer(bytearray(data), dtype) if data else np.empty(0, dtype)
@@ -224,8 +226,10 @@ def _array(node: Placeholder, inner: Callable) -> Any:
 
 
 def _scalar(node: Placeholder, inner: Callable) -> Any:
-    dtype, data = _dtype(node.args[0]), _bytes(inner(node.args[-1]))
-    return node if dtype is None or data is None else np.frombuffer(data, dtype)[0]
+    dtype, data = _dtype(node.args[0]), inner(node.args[-1])
+    if dtype is None or not isinstance(data, bytes):
+        return node
+    return np.frombuffer(data, dtype)[0]
 
 
 def _logged_numbers(node: Placeholder, inner: Callable) -> Any:

@@ -11,18 +11,27 @@ from typing import Any
 
 import torch
 
-from .inert import Placeholder, RefusedFileError, build_numbers, placeholder_class, placeholders_in
+from .inert import (
+    Placeholder,
+    RefusedFileError,
+    build_numbers,
+    forbidden,
+    placeholder_class,
+    placeholders_in,
+)
 from .integrity import find_damage
-from .unpickler import TORCH_STREAM, InertUnpickler, forbidden, read_archive, read_stream
 
 __all__ = ['Placeholder', 'RefusedFileError', 'load_pth', 'placeholders_in']
 
 # Since 2.5 torch can be told of classes that are harmless.
 _TORCH_READS = hasattr(torch.serialization, 'safe_globals')
 
+# First bytes of a file in the format that torch.save wrote before 1.6: a pickled number.
+_STREAM = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+
 
 def load_pth(path: str | Path) -> Any:
-    """Read a file of ``torch.save``, or a pickle of arrays; no code in it runs.
+    """Read a file of ``torch.save``; no code in it runs.
 
     All checkpoints that this package reads come through here, but for safetensors and ``.npz``.
     torch reads with ``weights_only=True``. Objects that well-known projects keep beside the weights
@@ -71,18 +80,18 @@ def _why(error: Exception) -> str:
 
 def _read(path: Path) -> Any:
     with path.open('rb') as file:
-        head = file.read(len(TORCH_STREAM))
-        file.seek(0)
-        if not head.startswith(b'PK') and head != TORCH_STREAM:
-            # Arrays that Python 2 wrote have their bytes as text.
-            content = InertUnpickler(file, encoding='latin1').load()
-            if file.read(1):
-                raise ValueError('more follows the pickle')
-            return content
+        head = file.read(len(_STREAM))
     archive = head.startswith(b'PK')
     if archive:
         _check_archive(path)
+    elif head != _STREAM:
+        raise RefusedFileError(
+            'it is truncated or no checkpoint of torch; a plain pickle is not read, because it '
+            'may run any code: save the weights with torch.save or as safetensors'
+        )
     if not _TORCH_READS:
+        from .unpickler import read_archive, read_stream
+
         return read_archive(path) if archive else read_stream(path)
     inert = [found for found in map(placeholder_class, _names_in(path, archive)) if found]
     with torch.serialization.safe_globals(inert):

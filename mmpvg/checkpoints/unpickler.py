@@ -1,8 +1,7 @@
-"""A restricted unpickler, for pickles that torch's own ``weights_only`` unpickler does not read.
+"""A restricted unpickler for torch before 2.5; it goes with the support of those.
 
-Those are plain pickles of arrays (detectron2's model zoo), and checkpoints of any kind under a
-torch before 2.5, which cannot be told which classes are harmless, follows TorchScript archives with
-``weights_only=True`` too, and reads past the end of a tensor that is shorter than said.
+Such a torch cannot be told which classes are harmless, runs TorchScript archives even with
+``weights_only=True``, and reads past the end of a tensor that is shorter than it should be.
 """
 
 from __future__ import annotations
@@ -16,10 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from .inert import Placeholder, RefusedFileError, placeholder_class
-
-# First bytes of a file in the format that torch.save wrote before 1.6.
-TORCH_STREAM = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+from .inert import Placeholder, RefusedFileError, forbidden, placeholder_class
 
 
 class InertUnpickler(pickle._Unpickler):
@@ -136,14 +132,6 @@ def read_stream(path: Path) -> Any:
             if file.readinto(buffers[key]) != len(buffers[key]):
                 raise EOFError('it ends within a tensor')
     return content
-
-
-def forbidden(origin: str) -> str:
-    """Why a file that names a class or function is refused."""
-    return (
-        f'it asks to call {origin}, which no weights need and which might do anything; nothing '
-        'was run. Get the weights elsewhere, as safetensors if there is a choice'
-    )
 
 
 _PARTS: dict[str, Any] = {

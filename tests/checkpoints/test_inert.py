@@ -35,31 +35,6 @@ def test_arrays_and_numbers_come_back_equal(protocol):
             read[...] = 0
 
 
-def test_arrays_that_python_2_wrote():
-    """There bytes were text."""
-    data = (
-        b'\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR'
-        b'(K\x01K\x03\x85cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNN'
-        + b'J\xff\xff\xff\xff' * 2
-        + b'K\x00tb\x89U\x18'
-        + np.arange(3.0).tobytes()
-        + b'tb.'
-    )
-    read = build_numbers(InertUnpickler(io.BytesIO(data), encoding='latin1').load())
-    assert np.array_equal(read, pickle.loads(data, encoding='latin1'))
-    assert np.array_equal(read, [0, 1, 2])
-
-
-def test_a_pickle_of_arrays_is_read(tmp_path):
-    """As detectron2's model zoo has them."""
-    weights = {'backbone.weight': np.random.default_rng(0).normal(size=(3, 4)).astype('f4')}
-    content = dict(model=weights, __author__='Detectron2 Model Zoo', matching_heuristics=True)
-    (tmp_path / 'model_final.pkl').write_bytes(pickle.dumps(content))
-    read = load_pth(tmp_path / 'model_final.pkl')
-    assert read.keys() == content.keys() and read['__author__'] == content['__author__']
-    assert np.array_equal(read['model']['backbone.weight'], weights['backbone.weight'])
-
-
 def test_what_has_pointers_is_not_built():
     values = [
         np.array([None]),
