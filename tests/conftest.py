@@ -69,6 +69,25 @@ def run_module(monkeypatch):
     return run
 
 
+@pytest.fixture
+def run_refused(run_tool, repo, monkeypatch, capsys):
+    """Run a script that refuses a file; returns what it says at its end, which is no traceback."""
+    from mmengine.runner import CheckpointLoader
+
+    monkeypatch.chdir(repo)
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+
+    def run(*command):
+        with pytest.raises(SystemExit) as ended:
+            run_tool(*command)
+        assert ended.value.code == 2
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert 'error: ' in last
+        return last
+
+    return run
+
+
 @pytest.fixture(scope='session')
 def digits_data(tmp_path_factory) -> Path:
     """The digits, cut to 16 images a class to train on and one to validate on."""

@@ -2,9 +2,11 @@
 
 import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 from mmpvg.apis.prediction_sheet import draw_prediction_sheet
+from mmpvg.engine.config_model import read_config
+from mmpvg.utils.command_line import told_by
 
 
 def main() -> None:
@@ -21,9 +23,11 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = vars(parser.parse_args())
     options = args.pop('cfg_options')
-    cfg = Config.fromfile(args['config'])
-    cfg.merge_from_dict(options or {})
-    print('wrote', draw_prediction_sheet(**{**args, 'config': cfg}))
+    with told_by(parser):
+        cfg = read_config(args['config'])
+        cfg.merge_from_dict(options or {})
+        picture = draw_prediction_sheet(**{**args, 'config': cfg})
+    print('wrote', picture)
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 import sys
 
+from mmpvg.checkpoints import RefusedFileError
 from mmpvg.engine.cli import train
 from mmpvg.engine.data_audit import UnusableDataError
 from mmpvg.engine.host import end_process
@@ -12,7 +13,7 @@ if __name__ == '__main__':
         train()
     except Preempted as preempted:
         end_process(preempted.code)
-    except UnusableDataError as error:
+    except (RefusedFileError, UnusableDataError) as error:
         print(f'error: {error}', file=sys.stderr)
         end_process(2)
     end_process()

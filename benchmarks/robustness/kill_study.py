@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmpvg.checkpoints import load_pth
 from mmpvg.engine.preemption_hook import REQUEUE_EXIT_CODE
 from mmpvg.utils.whole_file import PART_SUFFIX
 
@@ -216,7 +217,7 @@ class _Training:
         return dict(_tensors_in({key: last[key] for key in ('state_dict', 'optimizer')}))
 
     def _last(self) -> dict:
-        return _read(Path((self.folder / 'last_checkpoint').read_text()))
+        return load_pth(Path((self.folder / 'last_checkpoint').read_text()))
 
     def _appearing(self, pattern: str) -> Iterator[str]:
         seen = set()
@@ -236,14 +237,9 @@ def _take(names: Iterator[str], number: int) -> None:
             raise RuntimeError('the training ended before it could be interrupted')
 
 
-def _read(path: Path) -> dict:
-    # The trainings of this very study wrote it.
-    return torch.load(path, map_location='cpu', weights_only=False)
-
-
 def _is_whole(path: Path) -> bool:
     try:
-        return 'state_dict' in _read(path)
+        return 'state_dict' in load_pth(path)
     except Exception:
         return False
 

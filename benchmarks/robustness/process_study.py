@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from mmpvg.checkpoints import load_pth
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +47,7 @@ def gradients_of_processes(
         + [f'--nproc_per_node={len(images)}', '-m', 'benchmarks.robustness.process_worker']
         + [config, data_root, out, *images]
     )
-    return torch.load(out)
+    return load_pth(out)
 
 
 def largest_difference(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
@@ -115,10 +116,7 @@ def run_fsdp_study(
     metrics = {name: value for name, value in metrics.items() if not name.endswith('time')}
 
     def difference(one: Path, other: Path) -> float:
-        states = (
-            torch.load(_checkpoints(run)[-1], weights_only=False)['state_dict']
-            for run in (one, other)
-        )
+        states = (load_pth(_checkpoints(run)[-1])['state_dict'] for run in (one, other))
         found, wanted = ({name: value.double() for name, value in s.items()} for s in states)
         return max(float((found[name] - wanted[name]).abs().max()) for name in wanted)
 

@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmpvg.engine.checkpoint_reading import read_checkpoints_safely
 from mmpvg.engine.host import end_process
 
 Gradients = dict[str, Tensor]
@@ -38,6 +39,7 @@ def compare(config: str, data_root: str, out: str, images: Sequence[int]) -> Non
     _without_batch_statistics(cfg)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).train()
+    read_checkpoints_safely()
     model.init_weights()
     shards = _load(cfg, data_root, images)
 

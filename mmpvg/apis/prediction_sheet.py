@@ -10,6 +10,8 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from PIL import Image, ImageDraw
 
+from mmpvg.engine.config_model import read_config
+from mmpvg.engine.preflight import check_data_files
 from mmpvg.engine.strict_weights import load_weights
 
 from .sample_painter import SamplePainter, predict
@@ -44,7 +46,8 @@ def draw_prediction_sheet(
     Returns:
         ``out``.
     """
-    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    cfg = config if isinstance(config, Config) else read_config(config)
+    check_data_files(cfg, 'test')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
     load_weights(model, checkpoint)

@@ -1,203 +1,126 @@
-"""Reading ``.pth`` files of strangers without ever running what they hold."""
+"""Reading checkpoint files from anywhere without ever running what they hold."""
 
 from __future__ import annotations
 
-import codecs
-import collections
-import functools
-import pickle
-import types
+import pickletools
+import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 
-# Packages whose objects stand beside the weights in well-known checkpoints (arguments, configs,
-# logged numbers). None of them is imported or called: placeholders take their place.
-_BESIDE_WEIGHTS = ('argparse', 'collections', 'mmcv', 'mmengine', 'numpy', 'omegaconf', 'pathlib')
+from .inert import (
+    Placeholder,
+    RefusedFileError,
+    build_numbers,
+    forbidden,
+    placeholder_class,
+    placeholders_in,
+)
+from .integrity import find_damage
 
-# Functions that those objects name in their pickles.
-_BESIDE_FUNCTIONS = {
-    ('__builtin__', 'getattr'),
-    ('builtins', 'getattr'),
-    ('_codecs', 'encode'),
-}
+__all__ = ['Placeholder', 'RefusedFileError', 'load_pth', 'placeholders_in']
 
-_TENSOR_PARTS = {
-    ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('torch', 'Size'): torch.Size,
-    ('torch', 'device'): torch.device,
-    ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
-    ('torch._utils', '_rebuild_tensor'): torch._utils._rebuild_tensor,
-    ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
-}
+# Since 2.5 torch can be told of classes that are harmless.
+_TORCH_READS = hasattr(torch.serialization, 'safe_globals')
+
+# First bytes of a file in the format that torch.save wrote before 1.6: a pickled number.
+_STREAM = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 
 
-class RefusedFileError(ValueError):
-    """A file that names code which no weights need; the code has not run."""
+def load_pth(path: str | Path) -> Any:
+    """Read a file of ``torch.save``; no code in it runs.
 
-
-class Placeholder:
-    """Stands for an object that is not a weight; takes any arguments and state and does nothing.
-
-    Attributes:
-        origin: Module and name of the class that it stands for.
-    """
-
-    origin = ''
-
-    def __new__(cls, *args, **kwargs) -> Placeholder:
-        """Make an empty object."""
-        return super().__new__(cls)
-
-    def __init__(self, *args, **kwargs) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, item: Any) -> None:
-        """Ignore an item, as of a pickled list."""
-
-    def extend(self, items: Any) -> None:
-        """Ignore items, as of a pickled list."""
-
-
-@functools.cache
-def _placeholder(origin: str) -> type[Placeholder]:
-    return type('Placeholder', (Placeholder,), dict(origin=origin))
-
-
-def placeholders_in(node: Any) -> set[str]:
-    """Classes of which a file held objects that were not built, anywhere in what was read."""
-    if isinstance(node, Placeholder):
-        return {node.origin}
-    if isinstance(node, type) and issubclass(node, Placeholder):
-        return {node.origin}
-    if isinstance(node, dict):
-        return set().union(*(placeholders_in(child) for pair in node.items() for child in pair))
-    if isinstance(node, (list, tuple, set, frozenset)):
-        return set().union(*map(placeholders_in, node))
-    return set()
-
-
-class _WeightsUnpickler(pickle.Unpickler):
-    """Builds tensors and containers, and placeholders for what often stands beside weights."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _TENSOR_PARTS:
-            return _TENSOR_PARTS[module, name]
-        if module in ('torch', 'torch.storage') and name.endswith('Storage') and '.' not in name:
-            return getattr(torch, name, None) or getattr(torch.storage, name)
-        if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if module.split('.')[0] in _BESIDE_WEIGHTS or (module, name) in _BESIDE_FUNCTIONS:
-            return _placeholder(f'{module}.{name}')
-        raise RefusedFileError(
-            f'it asks to call {module}.{name}, which no weights need and which might do anything; '
-            'nothing was run. Get the weights elsewhere, as safetensors if there is a choice'
-        )
-
-
-_RUN_PARTS = {
-    ('_codecs', 'encode'): codecs.encode,
-    # A scheduler's milestones, for one.
-    ('collections', 'Counter'): collections.Counter,
-    ('collections', 'deque'): collections.deque,
-    # As Python 2 called them, and pickles of protocol 2 do.
-    ('__builtin__', 'set'): set,
-    ('__builtin__', 'frozenset'): frozenset,
-    ('builtins', 'set'): set,
-    ('builtins', 'frozenset'): frozenset,
-}
-
-
-class _RunUnpickler(_WeightsUnpickler):
-    """Builds what a training needs to go on too: logged numbers, as mmengine keeps them."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        # NumPy 2 has moved what the pickles of both versions name.
-        if module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-            if name in ('_reconstruct', 'scalar'):
-                return getattr(_numpy_multiarray(), name)
-        if (module, name) in (('numpy', 'ndarray'), ('numpy', 'dtype')):
-            return getattr(np, name)
-        if (module, name) in _RUN_PARTS:
-            return _RUN_PARTS[module, name]
-        if (module, name) == ('mmengine.logging.history_buffer', 'HistoryBuffer'):
-            return _LoggedNumbers
-        return super().find_class(module, name)
-
-
-class _LoggedNumbers(HistoryBuffer):
-    """Becomes a HistoryBuffer with the numbers of its state, but not with the functions there."""
-
-    def __setstate__(self, state: dict) -> None:
-        for name in ('max_length', '_log_history', '_count_history'):
-            setattr(self, name, state[name])
-        self.__class__ = HistoryBuffer
-
-
-def _numpy_multiarray() -> types.ModuleType:
-    # NumPy 1.26 has a _core too, an empty one.
-    return (np._core if np.lib.NumpyVersion(np.__version__) >= '2.0.0' else np.core).multiarray
-
-
-def _pickle_module(unpickler: type[pickle.Unpickler]) -> types.SimpleNamespace:
-    return types.SimpleNamespace(
-        __name__='mmpvg.checkpoints.safe_load',
-        Unpickler=unpickler,
-        UnpicklingError=pickle.UnpicklingError,
-        load=lambda file, **kwargs: unpickler(file, **kwargs).load(),
-    )
-
-
-def load_pth(path: str | Path, run_state: bool = False) -> Any:
-    """Read a ``.pth`` file; no code in it runs.
-
-    First with ``weights_only=True``. What that refuses is read once more by an unpickler that
-    builds tensors and containers alone: the checkpoints of OpenMMLab hold logged numbers beside the
-    weights, those of MAE and timm their arguments. Such objects become :class:`Placeholder`.
+    All checkpoints that this package reads come through here, but for safetensors and ``.npz``.
+    torch reads with ``weights_only=True``. Objects that well-known projects keep beside the weights
+    become :class:`~mmpvg.checkpoints.inert.Placeholder`, but for NumPy's numbers and arrays and
+    mmengine's logged numbers, which are built from their bytes.
 
     Args:
         path: The file.
-        run_state: Also build the logged numbers of mmengine, with which a training goes on.
 
     Returns:
         What the file holds, on the CPU.
 
     Raises:
-        RefusedFileError: If the file names anything else, or is a TorchScript program.
-        ValueError: If the file is truncated or not a checkpoint.
+        FileNotFoundError: If there is no such file.
+        RefusedFileError: A ``ValueError``, if the file names anything else, is a TorchScript
+            program, damaged, truncated, nested too deeply, or no checkpoint.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith('/constants.pkl') for name in archive.namelist()):
-                raise RefusedFileError(
-                    f'cannot read {path}: it is a TorchScript program, not weights; save the '
-                    'state_dict() of the model instead'
-                )
+    path = Path(path)
+    size = path.stat().st_size
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception:  # torch raises many kinds; the second reading tells what it is
-        pass
-    try:
-        # Not unsafe: these unpicklers can call nothing but what builds tensors and numbers.
-        module = _pickle_module(_RunUnpickler if run_state else _WeightsUnpickler)
-        return torch.load(path, map_location='cpu', pickle_module=module, weights_only=False)
+        return build_numbers(_read(path))
     except RefusedFileError as error:
-        raise RefusedFileError(f'cannot read {path}: {error}') from None
-    except Exception as error:
-        size = Path(path).stat().st_size
-        raise ValueError(
-            f'cannot read {path} ({size} bytes): it is truncated or no checkpoint of torch; '
-            f'download it again ({type(error).__name__}: {str(error).splitlines()[0][:120]})'
-        ) from error
+        raise RefusedFileError(f'cannot read {path} ({size} bytes): {error}') from None
+    except Exception as error:  # torch and pickle raise many kinds
+        raise RefusedFileError(f'cannot read {path} ({size} bytes): {_why(error)}') from None
+
+
+def _why(error: Exception) -> str:
+    told = str(error)
+    if named := re.search(r'GLOBAL (\S+)', told):
+        return forbidden(named[1])
+    # torch surrounds its reason with advice to read without its restrictions.
+    told = told.split('WeightsUnpickler error:')[-1].strip().split('\n')[0][:160]
+    if 'Unsupported operand' in told:
+        return (
+            f'torch does not read its pickle safely ({told}), which is of another protocol than '
+            'torch.save writes; save it again without pickle_protocol'
+        )
+    if type(error).__name__ == 'UnpicklingError':
+        return f'it does what no weights need ({told}); get the weights elsewhere'
+    return (
+        'it is truncated or no checkpoint of torch; download it again '
+        f'({type(error).__name__}: {told})'
+    )
+
+
+def _read(path: Path) -> Any:
+    with path.open('rb') as file:
+        head = file.read(len(_STREAM))
+    archive = head.startswith(b'PK')
+    if archive:
+        _check_archive(path)
+    elif head != _STREAM:
+        raise RefusedFileError(
+            'it is truncated or no checkpoint of torch; a plain pickle is not read, because it '
+            'may run any code: save the weights with torch.save or as safetensors'
+        )
+    if not _TORCH_READS:
+        from .unpickler import read_archive, read_stream
+
+        return read_archive(path) if archive else read_stream(path)
+    inert = [found for found in map(placeholder_class, _names_in(path, archive)) if found]
+    with torch.serialization.safe_globals(inert):
+        return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def _check_archive(path: Path) -> None:
+    if damage := find_damage(path):
+        raise RefusedFileError(f'it is {damage}; download it again')
+    # As torch looks for it: before 2.6 it runs a program even with weights_only=True.
+    if 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records():
+        raise RefusedFileError(
+            'it is a TorchScript program, not weights; save the state_dict() of the model instead'
+        )
+
+
+def _names_in(path: Path, archive: bool) -> set[str]:
+    """Classes and functions that the pickles of a file of ``torch.save`` name."""
+    names = set()
+    # What is no pickle is torch's to refuse.
+    with path.open('rb') as file, suppress(ValueError):
+        if archive:
+            with zipfile.ZipFile(file) as members:
+                pickles = [members.read(n) for n in members.namelist() if n.endswith('/data.pkl')]
+        else:
+            # A magic number, a version, the machine, the content; then storages.
+            pickles = [file] * 4
+        for content in pickles:
+            for code, argument, _ in pickletools.genops(content):
+                if code.name == 'GLOBAL':
+                    names.add(argument.replace(' ', '.'))
+    return names

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..utils import require_stack
 from .backbone_start import start_backbone
+from .checkpoint_reading import read_checkpoints_safely
 from .config_model import read_config
 from .data_audit import audited
 from .finite_state import require_finite
@@ -32,7 +33,7 @@ from .preemption_hook import Preempted
 from .preflight import check_data_files
 from .resume_schedule import CHOICES as RESUME_SCHEDULES
 from .resume_schedule import ResumeScheduleHook
-from .run_checkpoints import read_checkpoints_safely, resume_from_latest
+from .run_checkpoints import resume_from_latest
 from .strict_weights import strict_loading
 from .strides import check_segmenter_sizes, check_strides
 from .tta import use_tta
@@ -135,7 +136,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     elif args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
         resume_from_latest(cfg)
     if cfg.get('resume'):
-        read_checkpoints_safely(wholly=True)
+        read_checkpoints_safely(resumed=cfg.load_from)
     if args.fsdp:
         # Its import takes a while.
         from .fsdp import use_fsdp

@@ -11,6 +11,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from mmpvg.checkpoints.safe_load import RefusedFileError
+
+from .data_formats import refuse_code_in_data
 from .host import fit_to_host
 
 
@@ -19,9 +22,16 @@ def read_config(config: str | Path) -> Config:
 
     Raises:
         FileNotFoundError: If it does not exist.
+        RefusedFileError: A ``ValueError``, if it is YAML, which mmengine reads with a loader that
+            runs code. A config in Python is a program too, and looks like one.
     """
     if not osp.isfile(config):
         raise FileNotFoundError(f'config {config} does not exist; see configs/ for what there is')
+    if Path(config).suffix in ('.yaml', '.yml'):
+        raise RefusedFileError(
+            f"config {config} would be read with PyYAML's full loader, which can run any code; "
+            'write it as .py or .json'
+        )
     return Config.fromfile(config)
 
 
@@ -37,10 +47,12 @@ def build_config_model(config: str, options: dict | None = None) -> tuple[Config
 
     Raises:
         FileNotFoundError: If the config does not exist.
+        ValueError: If the model reads a file in a format that runs code.
     """
     MMLogger.get_instance('mmengine', log_level=logging.ERROR)
     cfg = read_config(config)
     cfg.merge_from_dict(options or {})
+    refuse_code_in_data(cfg)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     fit_to_host(cfg)
     complete_model(cfg)

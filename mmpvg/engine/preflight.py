@@ -9,8 +9,7 @@ from mmengine.config import Config
 
 from mmpvg.datasets.checks.sources import DOWNLOADED, datasets_in
 
-# What mmengine unpickles.
-_PICKLES = ('.pkl', '.pickle')
+from .data_formats import refuse_code_in_data
 
 
 def check_data_files(cfg: Config, *splits: str) -> None:
@@ -26,9 +25,10 @@ def check_data_files(cfg: Config, *splits: str) -> None:
 
     Raises:
         FileNotFoundError: If something is missing. It names the setting, the path, and the fix.
-        ValueError: If annotations are a pickle, which may be a stranger's and run code, or paths
-            are relative to an ``http`` URL.
+        ValueError: If annotations are in a format that runs code, or paths are relative to an
+            ``http`` URL.
     """
+    refuse_code_in_data(cfg, *splits)
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for key, dataset in datasets_in(loader, f'{split}_dataloader'):
@@ -36,11 +36,6 @@ def check_data_files(cfg: Config, *splits: str) -> None:
             if dataset.get('backend_args') is not None or fetched:
                 continue
             for setting, path in _paths(dataset):
-                if setting == 'ann_file' and path.endswith(_PICKLES):
-                    raise ValueError(
-                        f'{key}.{setting} is {path}: mmengine would unpickle it, and a pickle can '
-                        'run any code; write the annotations as JSON'
-                    )
                 root = dataset.get('data_root') or ''
                 if root.startswith('http') and setting != 'data_root' and path.count('://') == 1:
                     raise ValueError(

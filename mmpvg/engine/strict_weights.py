@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from .run_checkpoints import read_checkpoints_safely
+from .checkpoint_reading import read_checkpoint
 
 
 def load_weights(model: nn.Module, checkpoint: str | Path) -> None:
@@ -25,11 +25,9 @@ def load_weights(model: nn.Module, checkpoint: str | Path) -> None:
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
-        ValueError: If it does not fit the model.
+        ValueError: If it is not read, or does not fit the model.
     """
-    read_checkpoints_safely()
-    loaded = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu', logger='silent')
-    fit_weights(model, loaded, str(checkpoint))
+    fit_weights(model, read_checkpoint(checkpoint), str(checkpoint))
 
 
 def fit_weights(model: nn.Module, checkpoint: Any, source: str | None) -> None:

@@ -104,7 +104,7 @@ def test_npz_of_objects(load, tmp_path):
         (b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'git lfs pull'),
         (b'', 'empty'),
         (b'\x80\x02garbage that is no pickle', 'a pickle of objects'),
-        (b'PK\x03\x04 not a zip', 'truncated or no checkpoint'),
+        (b'PK\x03\x04 not a zip', 'truncated, or not a zip'),
     ],
 )
 def test_no_checkpoint_at_all(load, tmp_path, content, message):

@@ -4,8 +4,9 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 
+from mmpvg.engine.checkpoint_reading import read_checkpoints_safely
 from mmpvg.engine.finite_state import not_finite_in, require_finite
-from mmpvg.engine.run_checkpoints import latest_checkpoint, read_checkpoints_safely
+from mmpvg.engine.run_checkpoints import latest_checkpoint
 
 
 def change(path, change):
@@ -41,7 +42,7 @@ def test_a_checkpoint_is_passed_over_or_refused(tiny_run, tmp_path, monkeypatch,
     change(last, spoil)
     assert latest_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
     monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
-    read_checkpoints_safely(wholly=True)
+    read_checkpoints_safely(resumed=str(last))
     runner = tiny_run(tmp_path / 'resumed')
     with pytest.raises(ValueError, match=f'cannot resume from .*epoch_2.pth: {name} is not finite'):
         runner.resume(str(last))

@@ -82,7 +82,7 @@ def test_the_checkpoint_is_that_of_a_run_without(runs):
     assert groups[0] == groups[1]
     # Decay of matrices alone, although the parts of all are vectors.
     assert {group['weight_decay'] for group in groups[0]} == {0.0, 1.0}
-    read = load_pth(str(runs / 'fsdp_AdamW/iter_6.pth'), run_state=True)
+    read = load_pth(str(runs / 'fsdp_AdamW/iter_6.pth'))
     assert not placeholders_in(read)
     assert not list(runs.rglob('*.part'))
 

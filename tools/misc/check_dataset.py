@@ -20,6 +20,8 @@ from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.finding import EFFECTS, Audit, summarize_findings
 from mmpvg.datasets.checks.finding_sheet import draw_findings
 from mmpvg.engine.config_model import read_config
+from mmpvg.engine.data_formats import refuse_code_in_data
+from mmpvg.utils.command_line import told_by
 
 
 def main() -> None:
@@ -35,8 +37,10 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='folder for all findings and a picture of some')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
-    cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    with told_by(parser):
+        cfg = read_config(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+        refuse_code_in_data(cfg, *args.split)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
 
     depth = 'pixels' if args.decode else 'headers'

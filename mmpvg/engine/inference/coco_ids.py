@@ -133,7 +133,7 @@ def _read(ann_file: str | Path) -> tuple[dict[int, dict], list[dict]]:
             raise KeyError('name')
         if not all('file_name' in image for image in images.values()):
             raise KeyError('file_name')
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f'{ann_file} is no COCO annotation file with images and categories '
             f'({type(error).__name__}: {error})'

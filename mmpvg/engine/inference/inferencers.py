@@ -12,10 +12,11 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
 from ...utils import require_stack
+from ..checkpoint_reading import read_checkpoint
 from ..class_count_hook import check_class_count
 from ..config_model import complete_model
+from ..data_formats import refuse_code_in_data
 from ..host import check_device
-from ..run_checkpoints import read_checkpoints_safely
 from ..strict_weights import fit_weights
 from ..tta import innermost_dataset
 from .reading import is_transform
@@ -59,19 +60,19 @@ def build_inferencer(
     require_stack(scope)
     if device is not None:
         check_device(device)
-    read_checkpoints_safely()
     init_default_scope(scope)
     if scope == 'mmdet':
         from mmdet.apis import DetInferencer as Upstream
     else:
         from mmseg.apis import MMSegInferencer as Upstream
-    inferencer = _checked(Upstream, checkpoint)(_prepare(config), checkpoint, device=device)
+    inferencer = _checked(Upstream, checkpoint)(_prepare(config), device=device)
     inferencer.show_progress = False
     return inferencer
 
 
 def _prepare(config: Config) -> Config:
     """The config as upstream's inferencers can take it."""
+    refuse_code_in_data(config, 'test')
     cfg = copy.deepcopy(config)
     if cfg.get('test_dataloader') is None:
         raise ValueError('the config has no test_dataloader, whose pipeline prediction uses')
@@ -98,15 +99,16 @@ def visualizer_type(config: Config) -> str:
 
 
 def _checked(upstream: type[BaseInferencer], source: str | None) -> type[BaseInferencer]:
-    """Upstream's class, but for the loading of weights."""
+    """Upstream's class, but for the reading and loading of weights."""
 
     class CheckedInferencer(upstream):
         def _load_weights_to_model(
             self, model: nn.Module, checkpoint: dict | None, cfg: Config
         ) -> None:
-            if checkpoint is None:
+            if source is None:
                 checkpoint = dict(state_dict=model.state_dict())
             else:
+                checkpoint = read_checkpoint(source)
                 fit_weights(model, checkpoint, source)
             meta = _dataset_meta(checkpoint, cfg)
             check_class_count(model, meta['classes'], source or 'the config')

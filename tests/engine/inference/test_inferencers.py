@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
 
 from mmpvg.engine.inference import Predictor, build_inferencer
 
@@ -144,8 +145,14 @@ def test_what_is_no_checkpoint(segmenter, tmp_path):
     with pytest.raises(ValueError, match='list.pth holds no weights but a list'):
         build_inferencer(segmenter.cfg, str(tmp_path / 'list.pth'))
     (tmp_path / 'broken.pth').write_bytes(b'PK')
-    with pytest.raises(ValueError, match='broken.pth .2 bytes.: it is truncated'):
+    with pytest.raises(ValueError, match='broken.pth .2 bytes.: it is empty, truncated'):
         build_inferencer(segmenter.cfg, str(tmp_path / 'broken.pth'))
+
+
+def test_the_process_reads_checkpoints_as_before(segmenter):
+    before = dict(CheckpointLoader._schemes)
+    build_inferencer(segmenter.cfg, segmenter.checkpoint)
+    assert CheckpointLoader._schemes == before
 
 
 def test_what_cannot_be_predicted_with(repo, segmenter):
