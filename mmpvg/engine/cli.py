@@ -19,7 +19,12 @@ from .host import check_batch_norm, fit_to_host, leave_process_group, warn_of_ba
 from .predictions import keep_predictions, show_predictions
 from .preemption_hook import Preempted
 from .preflight import check_data_files
-from .run_checkpoints import read_checkpoints_safely, resume_from_latest
+from .run_checkpoints import (
+    agree_on_checkpoint,
+    read_checkpoints_safely,
+    resume_from,
+    resume_from_latest,
+)
 from .tta import use_tta
 
 # Runs of this process.
@@ -102,7 +107,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     if args.backbone is not None:
         start_backbone(cfg, args.backbone)
     if args.resume not in (None, 'auto'):
-        cfg.resume, cfg.load_from = True, _existing_checkpoint(args.resume)
+        resume_from(cfg, _existing_checkpoint(args.resume))
     elif args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
         resume_from_latest(cfg)
     if cfg.get('resume'):
@@ -115,6 +120,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     check_data_files(cfg, 'train', *(['val'] if cfg.get('val_cfg') else []))
     fit_to_host(cfg)
     runner = _build_runner(cfg)
+    agree_on_checkpoint(runner)
     check_batch_norm(cfg)
     warn_of_batch_size(cfg)
     try:
