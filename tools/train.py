@@ -1,10 +1,15 @@
 """Train a detector or a segmenter: ``python tools/train.py CONFIG``."""
 
-from mmpvg.engine.cli import train
-from mmpvg.engine.host import end_process
-from mmpvg.engine.preemption_hook import Preempted
+from mmpvg.utils.preemption import exit_when_told
 
 if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    exit_when_told()
+
+    from mmpvg.engine.cli import train
+    from mmpvg.engine.host import end_process
+    from mmpvg.engine.preemption_hook import Preempted
+
     try:
         train()
     except Preempted as preempted:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmpvg.engine.preemption_hook import REQUEUE_EXIT_CODE
+from mmpvg.utils.preemption import REQUEUE_EXIT_CODE
 from mmpvg.utils.whole_file import PART_SUFFIX
 
 _TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'

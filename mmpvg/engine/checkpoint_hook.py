@@ -62,6 +62,8 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     # Epoch and iteration of what is being saved.
     _place: dict | None = None
+    # Iterations that the last regular checkpoint holds.
+    saved_iter: int | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Choose the way to write, and clear what killed runs left."""
@@ -115,6 +117,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         with self._at(meta):
             self._save_step(runner, step, meta)
+        self.saved_iter = meta['iter']
 
     def _save_step(self, runner: Runner, step: int, meta: dict) -> None:
         if not isinstance(self.file_backend, WholeFileBackend):
