@@ -4,6 +4,7 @@
 # or, for nodes that come and go, NNODES=MIN:MAX and RDZV_ENDPOINT=HOST:PORT. MAX_RESTARTS starts all
 # processes again when one dies. Exits with 75 when the run was told to end and wants to go on.
 set -euo pipefail
+unset CDPATH # with it, cd prints where it went
 script=$1 processes=$2
 shift 2
 
@@ -31,10 +32,31 @@ fi
 # Or processes that start again find the addresses of those that died (pytorch issue 135712).
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# torchrun exits with 1 whatever its processes exit with, so they leave their code here.
+# torchrun exits with 1 whatever its processes exit with, so they leave their code here
+# (mmpvg/utils/preemption.py), and read here that this script was told to end before they started.
 MMPVG_EXIT_CODE_FILE=$(mktemp)
 export MMPVG_EXIT_CODE_FILE
 trap 'rm -f "$MMPVG_EXIT_CODE_FILE"' EXIT
+# All processes that are started again belong to one run, which goes on from its own checkpoints.
+export MMPVG_RUN=${MMPVG_RUN:-${RDZV_ID:-$(date +%s)-$$-$RANDOM}}
+
+# To the processes of the run, which save and exit; torchrun would kill them after 30 seconds.
+launcher=
+pass_on() {
+    local children child
+    echo told >>"$MMPVG_EXIT_CODE_FILE"
+    children=$(cat "/proc/$launcher/task/$launcher/children" 2>/dev/null || pgrep -P "$launcher" 2>/dev/null || true)
+    for child in $children; do
+        # One that takes no signals yet would be killed. It will find that it was told.
+        if [[ $script != train.py ]] || grep -qx "pid $child" "$MMPVG_EXIT_CODE_FILE"; then
+            kill -TERM "$child" 2>/dev/null || true
+        fi
+    done
+    if [[ $script != train.py && -z $children ]]; then
+        kill -TERM "$launcher" 2>/dev/null || true
+    fi
+}
+[[ $script != train.py ]] || trap pass_on TERM USR1
 # A process group of its own, without which bash lets what it starts in the background ignore Ctrl-C.
 set -m
 PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" python -m torch.distributed.run \
@@ -42,13 +64,6 @@ PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" python -m torch.distributed.ru
     "${rendezvous[@]}" "$tools/$script" "$@" --launcher pytorch &
 launcher=$!
 
-# To the processes of the run, which save and exit; torchrun would kill them after 30 seconds.
-pass_on() {
-    local children
-    children=$(cat "/proc/$launcher/task/$launcher/children" 2>/dev/null || pgrep -P "$launcher" || true)
-    # shellcheck disable=SC2086
-    kill -TERM ${children:-$launcher} 2>/dev/null || true
-}
 trap pass_on TERM USR1
 trap 'kill -INT "$launcher" 2>/dev/null || true' INT
 status=0
@@ -57,4 +72,10 @@ while true; do
     # A signal ends the wait, not the run.
     kill -0 "$launcher" 2>/dev/null || break
 done
-exit "$(grep . "$MMPVG_EXIT_CODE_FILE" || echo "$status")"
+code=$(sed -n 's/^exit //p' "$MMPVG_EXIT_CODE_FILE" | tail -n 1)
+if [[ $script == train.py && $status != 0 && $(<"$MMPVG_EXIT_CODE_FILE") == told* ]] &&
+    ! grep -q '^pid' "$MMPVG_EXIT_CODE_FILE"; then
+    # The launcher was told too, before a process of the run had started.
+    code=75
+fi
+exit "${code:-$status}"

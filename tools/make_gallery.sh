@@ -9,6 +9,7 @@
 # SEEDS=1 trains five.
 # The documentation's are those of work_dirs/gallery/pictures, copied to docs/images/gallery.
 set -euo pipefail
+unset CDPATH # with it, cd prints where it went
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"

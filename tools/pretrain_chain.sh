@@ -8,6 +8,7 @@
 # runs: this shows that the hand-over works, not what it is worth. Needs the environment of
 # tools/setup_env.sh. Run again, it skips what is done; --force does all anew.
 set -euo pipefail
+unset CDPATH # with it, cd prints where it went
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"

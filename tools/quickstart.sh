@@ -7,6 +7,7 @@
 # Makes .venv (the current stack), the sample data set in data/sample, and all else in
 # work_dirs/quickstart. Run again, it skips what is done. --force trains anew.
 set -euo pipefail
+unset CDPATH # with it, cd prints where it went
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"

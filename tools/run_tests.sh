@@ -5,6 +5,7 @@
 #
 # Without arguments for pytest the whole suite runs. For faster rounds: -- -m 'not slow'
 set -euo pipefail
+unset CDPATH # with it, cd prints where it went
 
 elapsed() { printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); }
 

@@ -8,6 +8,7 @@
 # (CUDA operators although no GPU is visible), CUDA_VISIBLE_DEVICES= (none although one is), and
 # pip's own variables, e.g. PIP_FIND_LINKS for a folder of ready wheels.
 set -euo pipefail
+unset CDPATH # with it, cd prints where it went
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'setup_env: %s\n' "$*" >&2; exit 1; }

@@ -4,6 +4,7 @@
 # REQUEUE=1 submits a batch job instead (options in SBATCH_ARGS) that goes on after a pre-emption and
 # after its time is up, of which the processes are told GRACE seconds before.
 set -euo pipefail
+unset CDPATH # with it, cd prints where it went
 partition=$1 job=$2 script=$3
 shift 3
 GPUS=${GPUS:-8}
@@ -27,9 +28,11 @@ exec sbatch "${resources[@]}" --requeue --open-mode=append --signal=TERM@"${GRAC
     ${sbatch_args[@]+"${sbatch_args[@]}"} <<EOF
 #!/usr/bin/env bash
 export MMPVG_EXIT_CODE_FILE=\$(mktemp)
+# The same after a requeue: the run goes on from its own checkpoints.
+export MMPVG_RUN=slurm-\$SLURM_JOB_ID
 srun --cpus-per-task=$CPUS_PER_TASK$(printf ' %q' "${start[@]}")
 status=\$?
-code=\$(cat "\$MMPVG_EXIT_CODE_FILE")
+code=\$(sed -n 's/^exit //p' "\$MMPVG_EXIT_CODE_FILE" | tail -n 1)
 rm -f "\$MMPVG_EXIT_CODE_FILE"
 if [[ \$code == 75 ]]; then
     scontrol requeue "\$SLURM_JOB_ID"

@@ -7,7 +7,7 @@ if [ $# -lt 4 ]; then
 fi
 # A job that is requeued must go on where it was.
 resume=()
-if [[ ${REQUEUE:-0} == 1 && " ${*:5} " != *" --resume "* ]]; then
+if [[ ${REQUEUE:-0} == 1 && " ${*:5} " != *" --resume"[\ =]* ]]; then
     resume=(--resume)
 fi
 exec bash "$(dirname "$0")/slurm_run.sh" "$1" "$2" train.py "$3" --work-dir "$4" "${@:5}" ${resume[@]+"${resume[@]}"}

@@ -2,13 +2,18 @@
 
 import sys
 
-from mmpvg.checkpoints import RefusedFileError
-from mmpvg.engine.cli import train
-from mmpvg.engine.data_audit import UnusableDataError
-from mmpvg.engine.host import end_process
-from mmpvg.engine.preemption_hook import Preempted
+from mmpvg.utils.preemption import exit_when_told
 
 if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    exit_when_told()
+
+    from mmpvg.checkpoints import RefusedFileError
+    from mmpvg.engine.cli import train
+    from mmpvg.engine.data_audit import UnusableDataError
+    from mmpvg.engine.host import end_process
+    from mmpvg.engine.preemption_hook import Preempted
+
     try:
         train()
     except Preempted as preempted:

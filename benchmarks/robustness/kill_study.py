@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmpvg.checkpoints import load_pth
-from mmpvg.engine.preemption_hook import REQUEUE_EXIT_CODE
+from mmpvg.utils.preemption import REQUEUE_EXIT_CODE
 from mmpvg.utils.whole_file import PART_SUFFIX
 
 _TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'

@@ -90,7 +90,7 @@ def read_weights(source: str, key: str | None = None) -> Weights:
         except ValueError as error:
             # Cut short, most likely; the next run downloads it again.
             os.remove(path)
-            raise ValueError(f'{error}; the download of {source} is removed') from error
+            raise type(error)(f'{error}; the download of {source} is removed') from error
     if osp.isdir(source):
         return _read_folder(source, key)
     if not osp.isfile(source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,12 @@ from mmpvg.registry import HOOKS
 from mmpvg.utils.whole_file import remove_parts, write_whole
 
 from .finite_state import require_finite
+from .training_state import add_parameter_names, check_training_state
 
 # What a run that had to end leaves; one at most.
 PREEMPTED_NAME = 'preempted.pth'
+# Names the run that all starts and restarts of one job belong to. Set by the launching scripts.
+RUN_VARIABLE = 'MMPVG_RUN'
 
 
 class WholeFileBackend(LocalBackend):
@@ -25,7 +29,12 @@ class WholeFileBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str) -> None:
         """Write bytes; see :func:`mmpvg.utils.whole_file.write_whole`."""
-        write_whole(filepath, obj)
+        try:
+            write_whole(filepath, obj)
+        except OSError as error:
+            raise OSError(
+                error.errno, f'{error.strerror}; make room and go on with --resume'
+            ) from error
 
     def put_text(self, obj: str, filepath: str, encoding: str = 'utf-8') -> None:
         """Write text, likewise."""
@@ -47,10 +56,16 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     Takes mmengine's arguments. Where ``backend_args`` name a store of their own, or ``out_dir`` is
     not local, that store writes as it does.
+
+    A run resumes only from a checkpoint with the whole training state of its own model and
+    optimizer, and never removes files outside its own folder, though a checkpoint of another run
+    may name a best checkpoint there.
     """
 
     # Epoch and iteration of what is being saved.
     _place: dict | None = None
+    # Iterations that the last regular checkpoint holds.
+    saved_iter: int | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Choose the way to write, and clear what killed runs left."""
@@ -59,6 +74,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             if isinstance(get_file_backend(out_dir), LocalBackend):
                 self.backend_args = dict(backend='mmpvg_whole_file')
         super().before_train(runner)
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._here(self.best_ckpt_path)
+        best = getattr(self, 'best_ckpt_path_dict', {})
+        best.update({key: self._here(path) for key, path in best.items() if path})
         if is_main_process() and isinstance(self.file_backend, WholeFileBackend):
             for part in remove_parts(self.out_dir):
                 runner.logger.info(f'removed {part}, left half-written by a run that was killed')
@@ -70,6 +89,23 @@ class CheckpointHook(MMEngineCheckpointHook):
         epoch, and a resume would leave that out.
         """
         checkpoint['meta'].update(self._place or {})
+        if RUN_VARIABLE in os.environ:
+            checkpoint['meta']['run'] = os.environ[RUN_VARIABLE]
+        add_parameter_names(runner, checkpoint)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check what a run resumes from.
+
+        Raises:
+            ValueError: See :func:`mmpvg.engine.training_state.check_training_state`.
+        """
+        if runner._resume:
+            check_training_state(runner, checkpoint)
+
+    def _here(self, path: str) -> str | None:
+        """The file of this name in the run's own folder, which may have been moved or copied."""
+        own = self.file_backend.join_path(self.out_dir, osp.basename(path))
+        return own if self.file_backend.exists(own) else None
 
     @contextmanager
     def _at(self, place: dict) -> Iterator[None]:
@@ -84,6 +120,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         require_finite(runner)
         with self._at(meta):
             self._save_step(runner, step, meta)
+        self.saved_iter = meta['iter']
 
     def _save_step(self, runner: Runner, step: int, meta: dict) -> None:
         if not isinstance(self.file_backend, WholeFileBackend):

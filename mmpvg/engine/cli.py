@@ -33,7 +33,7 @@ from .preemption_hook import Preempted
 from .preflight import check_data_files
 from .resume_schedule import CHOICES as RESUME_SCHEDULES
 from .resume_schedule import ResumeScheduleHook
-from .run_checkpoints import resume_from_latest
+from .run_checkpoints import agree_on_checkpoint, resume_from, resume_from_latest
 from .strict_weights import strict_loading
 from .strides import check_segmenter_sizes, check_strides
 from .tta import use_tta
@@ -132,7 +132,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     if args.backbone is not None:
         start_backbone(cfg, args.backbone)
     if args.resume not in (None, 'auto'):
-        cfg.resume, cfg.load_from = True, _existing_checkpoint(args.resume)
+        resume_from(cfg, _existing_checkpoint(args.resume))
     elif args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
         resume_from_latest(cfg)
     if cfg.get('resume'):
@@ -146,6 +146,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     check_data_files(cfg, *splits)
     fit_to_host(cfg)
     runner = _build_runner(cfg)
+    agree_on_checkpoint(runner)
     if cfg.get('resume'):
         runner.register_hook(ResumeScheduleHook(args.resume_schedule))
     check_batch_norm(cfg)

@@ -20,6 +20,8 @@ from mmpvg.models.layers import Block
 from mmpvg.registry import STRATEGIES
 from mmpvg.utils.whole_file import whole_file
 
+from .training_state import unwrapped_name
+
 
 @STRATEGIES.register_module()
 class FSDPStrategy(MMEngineFSDPStrategy):
@@ -93,7 +95,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
                 f'FSDPStrategy trains with one optimizer, not a {type(optim_wrapper).__name__}; '
                 'train without --fsdp'
             )
-        parts = {_own_name(name): part for name, part in model.named_parameters()}
+        parts = {unwrapped_name(name): part for name, part in model.named_parameters()}
         for group in optim_wrapper.optimizer.param_groups:
             group['params'] = [parts[self.id_to_name[id(whole)]] for whole in group['params']]
         if getattr(optim_wrapper, 'grad_name', None) == 'grad_norm':
@@ -122,7 +124,9 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         found = self.model.load_state_dict(state_dict, **kwargs)
         for what, keys in zip(('missing', 'unexpected'), found):
             if keys:
-                self.logger.warning(f'{what} in the checkpoint: {", ".join(map(_own_name, keys))}')
+                self.logger.warning(
+                    f'{what} in the checkpoint: {", ".join(map(unwrapped_name, keys))}'
+                )
 
     def optim_state_dict(self) -> dict:
         """The state of the optimizer and of the loss scaler, as without FSDP.
@@ -159,7 +163,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
                 f'the optimizer has groups of {sizes} parameters, but the checkpoint of {told}; '
                 'resume with the config of the run that wrote it'
             )
-        name_of = {id(part): _own_name(name) for name, part in self.model.named_parameters()}
+        name_of = {id(part): unwrapped_name(name) for name, part in self.model.named_parameters()}
         names = [name_of[id(part)] for group in own for part in group['params']]
         groups = [
             {**group, 'params': [names[number] for number in group['params']]}
@@ -200,13 +204,6 @@ def use_fsdp(cfg: Config) -> None:
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
         # The loss scale of all processes must be one.
         cfg.optim_wrapper.use_fsdp = True
-
-
-def _own_name(name: str) -> str:
-    """The name that a parameter had before its module was wrapped."""
-    for wrapper in ('_fsdp_wrapped_module.', '_checkpoint_wrapped_module.'):
-        name = name.replace(wrapper, '')
-    return name
 
 
 def _names(groups: list[dict]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,8 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
+
+from mmpvg.utils.preemption import end_as_told, ignore_signals
 
 _SYNC_BN = ('SyncBN', 'MMSyncBN')
 
@@ -90,11 +91,11 @@ def end_process(code: int = 0) -> None:
     written, and the launcher would call the whole run failed.
 
     Args:
-        code: Exit code; 0 for a finished run.
+        code: Exit code; 0 for a finished run, another for one that was told to end.
     """
-    if code and 'MMPVG_EXIT_CODE_FILE' in os.environ:
-        # tools/dist_run.sh exits with it, where torchrun exits with 1.
-        Path(os.environ['MMPVG_EXIT_CODE_FILE']).write_text(str(code))
+    ignore_signals()
+    if code:
+        code = end_as_told(code)
     if int(os.environ.get('WORLD_SIZE', '1')) > 1 and get_device() == 'cpu':
         logging.shutdown()
         sys.stdout.flush()

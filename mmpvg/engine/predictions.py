@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmengine.config import Config
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, DumpResults
 
+from .streamed_results import streamed
 from .tta import evaluators
 
 
@@ -59,9 +60,7 @@ def keep_predictions(cfg: Config, out: str) -> Callable[[], BaseMetric] | None:
         if scope == 'mmdet':
             from mmdet.evaluation import DumpDetResults
 
-            return DumpDetResults(out_file_path=out)
-        from mmengine.evaluator import DumpResults
-
-        return DumpResults(out_file_path=out)
+            return streamed(DumpDetResults)(out_file_path=out)
+        return streamed(DumpResults)(out_file_path=out)
 
     return dump

@@ -11,17 +11,17 @@ from types import FrameType
 from typing import Any
 
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_reduce, barrier, get_world_size
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mmpvg.registry import HOOKS
+from mmpvg.utils.preemption import REQUEUE_EXIT_CODE, SIGNALS
 
 from .checkpoint_hook import CheckpointHook
-
-# EX_TEMPFAIL of sysexits.h: try again later. Schedulers can be told to requeue on it.
-REQUEUE_EXIT_CODE = 75
 
 
 class Preempted(SystemExit):
@@ -35,8 +35,9 @@ class PreemptionHook(Hook):
     Slurm, Kubernetes and others send it some seconds before they kill a job that is pre-empted or
     out of time. The iteration is finished, ``preempted.pth`` written, and all processes exit
     together; ``--resume`` goes on from there. A signal that reaches one process stops all.
-    With gradient accumulation the step is finished first. A signal during validation waits for the
-    next training iteration; in our configs a checkpoint is written before each validation.
+    With gradient accumulation the step is finished first. A validation is left at once if the
+    checkpoint before it is there, as in our configs, and done on resume; otherwise the signal waits
+    for the next training iteration. More signals change nothing, until the process ends.
 
     Args:
         signals: Names of the signals, such as ``SIGTERM`` or ``SIGUSR1``.
@@ -52,7 +53,7 @@ class PreemptionHook(Hook):
 
     def __init__(
         self,
-        signals: Sequence[str] = ('SIGTERM', 'SIGUSR1'),
+        signals: Sequence[str] = SIGNALS,
         exit_code: int = REQUEUE_EXIT_CODE,
         interval: int = 10,
     ) -> None:
@@ -91,6 +92,8 @@ class PreemptionHook(Hook):
             runner.logger.warning('signals reach the main thread only; pre-emption is not noticed')
             return
         self._told, self._ends = None, False
+        # A run that resumes may validate before it trains.
+        self._checkpoint_hook.saved_iter = runner.iter
         self._before = {number: signal.signal(number, self._note) for number in self.signals}
 
     def after_train(self, runner: Runner) -> None:
@@ -121,8 +124,27 @@ class PreemptionHook(Hook):
             f'{self._told or "another process"} told this run to end: saved {path} at iteration '
             f'{runner.iter + 1}; --resume goes on from there'
         )
-        self.after_train(runner)
         raise Preempted(self.exit_code)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Exit, when a process was told to and the checkpoint before this validation is there.
+
+        Raises:
+            Preempted: A ``SystemExit`` with the exit code.
+        """
+        if not self._before or self._checkpoint_hook.saved_iter != runner.iter:
+            return
+        if batch_idx >= _common_batches(runner.val_loop.dataloader):
+            return
+        self._ends = self._ends or self._all_agree(batch_idx + 1)
+        if self._ends:
+            runner.logger.warning(
+                f'{self._told or "another process"} told this run to end in the validation of '
+                f'iteration {runner.iter}: --resume starts that validation again'
+            )
+            raise Preempted(self.exit_code)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._told = signal.Signals(number).name
@@ -135,6 +157,15 @@ class PreemptionHook(Hook):
         told = torch.tensor(int(self._told is not None))
         all_reduce(told, 'max')
         return bool(told.item())
+
+
+def _common_batches(loader: DataLoader) -> int:
+    """Batches that every process has at least, so that all can exchange something in them."""
+    if get_world_size() == 1:
+        return len(loader)
+    if type(loader.sampler) is not DefaultSampler or not loader.batch_size:
+        return 0
+    return len(loader.dataset) // get_world_size() // loader.batch_size
 
 
 def _start_worker(

@@ -16,6 +16,8 @@ from mmpvg.registry import LOOPS
 
 # Epoch, batches done of it, batches that it has: in the message hub, which checkpoints keep.
 _PLACE = 'mmpvg_place'
+# Epoch and iteration of the last validation that is part of the training state, likewise.
+_VALIDATED = 'mmpvg_validated'
 
 
 class _Reproducible:
@@ -53,13 +55,38 @@ class _Reproducible:
             diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
         )
 
-    def run(self) -> nn.Module:
-        """Train."""
+    def _start(self) -> None:
+        """Build the data as the run that is resumed had them, and do the validation it missed.
+
+        A checkpoint is written before the validation of its epoch or iteration. A run killed
+        between the two goes on from the state before that validation, so it is done first.
+        """
         if self.runner.seed != self._seed:
             # The seed of the run that is resumed, which mmengine reads after it built the loop.
             self._config['dataset'] = self.dataloader.dataset
             self.dataloader = self._build_with_seed(self.runner)
-        return super().run()
+        self.runner.call_hook('before_train')
+        if self._iter and self._validation_is_due():
+            done = self.runner.message_hub.runtime_info.get(_VALIDATED, ())
+            if list(done) != [self._epoch, self._iter]:
+                self.runner.logger.info(
+                    f'validating first: the checkpoint of epoch {self._epoch}, iteration '
+                    f'{self._iter} was written before its validation'
+                )
+                self._validate()
+
+    def _validation_is_due(self) -> bool:
+        """Whether a validation follows the epoch or iteration that has ended."""
+        if self.runner.val_loop is None:
+            return False
+        self._decide_current_val_interval()
+        done, last = self._progress()
+        return done >= self.val_begin and (done % self.val_interval == 0 or done == last)
+
+    def _validate(self) -> None:
+        # A checkpoint that is written because of the validation, with a new best one, includes it.
+        self.runner.message_hub.update_info(_VALIDATED, [self._epoch, self._iter])
+        self.runner.val_loop.run()
 
     def run_iter(self, *args: Any, **kwargs: Any) -> None:
         """Train on a batch; drop path, dropout and samplers of boxes draw by its place."""
@@ -88,6 +115,23 @@ class EpochBasedTrainLoop(_Reproducible, MMEngineEpochBasedTrainLoop):
 
     def __init__(self, runner: Any, dataloader: dict, **kwargs: Any) -> None:
         super().__init__(runner, self._build(runner, dataloader, endless=False), **kwargs)
+
+    def run(self) -> nn.Module:
+        """Train as mmengine's loop does, after a validation that a killed run missed."""
+        self._start()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            if self._validation_is_due():
+                self._validate()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _progress(self) -> tuple[int, int]:
+        return self._epoch, self._max_epochs
+
+    def _validation_is_due(self) -> bool:
+        # Within an epoch the number is still that of the one before, which was validated.
+        return not self._done() and super()._validation_is_due()
 
     def run_epoch(self) -> None:
         """Train for an epoch, or for what is left of it."""
@@ -145,9 +189,24 @@ class IterBasedTrainLoop(_Reproducible, MMEngineIterBasedTrainLoop):
         self.dataloader = built
 
     def run(self) -> nn.Module:
-        """Train."""
-        self.dataloader_iterator = _Batches(self)
-        return super().run()
+        """Train as mmengine's loop does, after a validation that a killed run missed."""
+        self._start()
+        self.runner.call_hook('before_train_epoch')
+        self.dataloader.batch_sampler.go_to(self._seed, number=self._iter)
+        batches = None
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            if batches is None:
+                batches = iter(self.dataloader)
+            self.run_iter(next(batches))
+            if self._validation_is_due():
+                self._validate()
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _progress(self) -> tuple[int, int]:
+        return self._iter, self._max_iters
 
 
 class _NotStarted:
@@ -158,26 +217,3 @@ class _NotStarted:
 
     def __iter__(self) -> Iterator:
         return iter(())
-
-
-class _Batches:
-    """The batches of a loop from its iteration on."""
-
-    def __init__(self, loop: IterBasedTrainLoop) -> None:
-        self.loop = loop
-        self.batches = None
-        # mmengine asks for what it has seen, to throw it away.
-        self.to_skip = loop.iter
-
-    def skip_iter(self, number: int) -> None:
-        """What onedl-mmengine calls instead."""
-        self.to_skip -= number
-
-    def __next__(self) -> Any:
-        if self.to_skip:
-            self.to_skip -= 1
-            return None
-        if self.batches is None:
-            self.loop.dataloader.batch_sampler.go_to(self.loop._seed, number=self.loop.iter)
-            self.batches = iter(self.loop.dataloader)
-        return next(self.batches)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 # What a process that was killed while writing leaves behind ends so.
 PART_SUFFIX = '.part'
@@ -47,12 +50,15 @@ def whole_file(path: str | os.PathLike, size: int | None = None) -> Iterator[Pat
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.{os.getpid()}{PART_SUFFIX}')
+    part = part_of(path)
     try:
-        yield part
-        with part.open('rb') as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with part.open('ab') as lock:
+            # By the lock, which ends with the process, others see that this file is in use.
+            _try_lock(lock)
+            yield part
+            with part.open('rb') as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free
@@ -60,7 +66,7 @@ def whole_file(path: str | os.PathLike, size: int | None = None) -> Iterator[Pat
         raise OSError(
             error.errno,
             f'cannot write {what}{path} ({error.strerror}; {free / 2**20:.1f} MiB are free there). '
-            'What was there before is kept: make room and go on with --resume',
+            'What was there before is kept',
         ) from error
     except BaseException:
         part.unlink(missing_ok=True)
@@ -68,12 +74,37 @@ def whole_file(path: str | os.PathLike, size: int | None = None) -> Iterator[Pat
     _sync_folder(path.parent)
 
 
+def part_of(path: Path) -> Path:
+    """The name under which this process writes a file before it takes its place."""
+    # Two hosts that share the folder may have the same process id.
+    return path.with_name(f'{path.name}.{platform.node()}-{os.getpid()}{PART_SUFFIX}')
+
+
 def remove_parts(folder: str | os.PathLike) -> list[Path]:
-    """Remove what killed processes left half-written in a folder; tell what it was."""
-    parts = sorted(Path(folder).glob(f'*{PART_SUFFIX}'))
-    for part in parts:
-        part.unlink(missing_ok=True)
-    return parts
+    """Remove what killed processes left half-written in a folder.
+
+    What a running process is writing, on this host or another, is left alone, and so is everything
+    on a file system without locks.
+
+    Returns:
+        The files that were removed.
+    """
+    removed = []
+    for part in sorted(Path(folder).glob(f'*{PART_SUFFIX}')):
+        with suppress(OSError), part.open('ab') as file:
+            if _try_lock(file):
+                part.unlink()
+                removed.append(part)
+    return removed
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed; tell whether that was possible."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -48,7 +48,7 @@ class Tiny(BaseModel):
         return dict(loss_square=out.square().mean(), loss_calm=self.layer.weight.square().mean())
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def tiny_run():
     """Builds the runner; what is not given is as small as it can be."""
 

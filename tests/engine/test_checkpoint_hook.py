@@ -54,12 +54,13 @@ def test_older_ones_go_after_newer_ones_have_come(run, tmp_path, monkeypatch):
 def test_a_full_disk_costs_no_checkpoint(run, tmp_path, monkeypatch):
     def write(path, content):
         if Path(path).name == 'epoch_3.pth':
-            part = Path(path).with_name(f'epoch_3.pth.{os.getpid()}{whole_file.PART_SUFFIX}')
-            part.symlink_to('/dev/full')
+            whole_file.part_of(Path(path)).symlink_to('/dev/full')
         whole_file.write_whole(path, content)
 
     monkeypatch.setattr('mmpvg.engine.checkpoint_hook.write_whole', write)
-    with pytest.raises(OSError, match='epoch_3.pth .*No space left.*is kept'):
+    with pytest.raises(
+        OSError, match='epoch_3.pth .*No space left.*is kept; make room and go on with --resume'
+    ):
         run(tmp_path).train()
     assert names(tmp_path) == ['epoch_1.pth', 'epoch_2.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_2.pth')
@@ -137,6 +138,38 @@ def test_checkpoints_tell_their_place(tiny_run, tmp_path, kind):
         'epoch_2.pth': (2, 4),
         'best_score_epoch_2.pth': (2, 4),
     }
+
+
+class Score(Hook):
+    """A validation after each epoch, of a score that rises."""
+
+    def after_train_epoch(self, runner):
+        (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+        runner.train_loop._epoch += 1
+        hook._save_best_checkpoint(runner, {'score': runner.epoch, 'other': runner.epoch})
+        runner.train_loop._epoch -= 1
+
+
+@pytest.mark.parametrize('save_best', ['score', ['score', 'other']])
+def test_another_run_keeps_its_best_one(run, tmp_path, save_best):
+    keys = dict(save_best=save_best, rule='greater')
+    run(tmp_path / 'a', 2, Score(), **keys).train()
+    kept = {path: path.read_bytes() for path in (tmp_path / 'a').glob('*.pth')}
+    resumed = run(tmp_path / 'b', 4, Score(), **keys)
+    resumed._resume, resumed._load_from = True, str(tmp_path / 'a/epoch_2.pth')
+    resumed.train()
+    assert {path: path.read_bytes() for path in (tmp_path / 'a').glob('*.pth')} == kept
+    assert 'best_score_epoch_4.pth' in names(tmp_path / 'b')
+
+
+def test_a_run_in_a_moved_folder_replaces_its_best_one(run, tmp_path):
+    keys = dict(save_best='score', rule='greater')
+    run(tmp_path / 'a', 2, Score(), **keys).train()
+    (tmp_path / 'a').rename(tmp_path / 'b')
+    resumed = run(tmp_path / 'b', 3, Score(), **keys)
+    resumed._resume, resumed._load_from = True, str(tmp_path / 'b/epoch_2.pth')
+    resumed.train()
+    assert names(tmp_path / 'b') == ['best_score_epoch_3.pth', 'epoch_2.pth', 'epoch_3.pth']
 
 
 def test_a_validation_without_a_best_one(run, tmp_path):

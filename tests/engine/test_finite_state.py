@@ -47,7 +47,7 @@ def test_a_checkpoint_is_passed_over_or_refused(tiny_run, tmp_path, monkeypatch,
     with pytest.raises(ValueError, match=f'cannot resume from .*epoch_2.pth: {name} is not finite'):
         runner.resume(str(last))
     change(tmp_path / 'epoch_1.pth', spoil)
-    with pytest.raises(ValueError, match='no whole checkpoint of finite weights'):
+    with pytest.raises(ValueError, match='no whole checkpoint to resume from'):
         latest_checkpoint(tmp_path)
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
+
+from mmpvg.engine import CheckpointHook
 
 EPOCHS, IMAGES, BATCH = 4, 11, 2
 BATCHES_OF_EPOCH = 6
@@ -40,6 +43,8 @@ class Dropping(BaseModel):
         self.dropout = torch.nn.Dropout(0.5)
 
     def forward(self, inputs, mode='tensor'):
+        if mode == 'predict':
+            return [self.layer.weight.double().sum().item()]
         out = self.dropout(self.layer(torch.stack(list(inputs))))
         # mmdet's samplers draw from torch and from numpy.
         return dict(loss=out.square().mean() * (1 + np.random.rand()))
@@ -58,6 +63,36 @@ class Recorder(Hook):
         self.indices.append(batch_idx)
         if runner.iter + 1 == self.stop_at:
             raise InterruptedError
+
+
+class Score(BaseMetric):
+    """Of the weights, so that a validation of another state has another score; kills the run."""
+
+    def __init__(self, kill_at=None, scores=None):
+        super().__init__()
+        self.kill_at, self.scores = kill_at, [] if scores is None else scores
+
+    def process(self, data_batch, data_samples):
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        self.scores.append(float(results[0]))
+        if len(self.scores) == self.kill_at:
+            raise InterruptedError
+        return dict(score=self.scores[-1])
+
+
+def validated(runner, loop, metric, begin=1, **checkpoint):
+    """With a validation every second epoch, or as many iterations."""
+    every = 2 if loop == 'EpochBasedTrainLoop' else 2 * BATCHES_OF_EPOCH
+    runner._train_loop.update(val_interval=every, val_begin=begin)
+    runner._val_dataloader = dict(batch_size=1, dataset=torch.utils.data.Subset(Augmented(), [0]))
+    runner._val_dataloader.update(sampler=dict(type='DefaultSampler', shuffle=False))
+    runner._val_loop, runner._val_evaluator = {}, [metric]
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+    hook.by_epoch = loop == 'EpochBasedTrainLoop'
+    hook.interval, hook.filename_tmpl = every, 'at_{}.pth'
+    return runner
 
 
 def build(work_dir, loop, seed=3, workers=0, recorder=None, accumulate=1, **dataloader):
@@ -120,6 +155,53 @@ def test_interrupted_is_uninterrupted(tmp_path, loop, stop_at):
     assert len(batches) == EPOCHS * BATCHES_OF_EPOCH
     assert all(torch.equal(one, other) for one, other in zip(batches, every.batches))
     assert first.indices[:kept] + rest.indices == every.indices
+
+
+@pytest.mark.parametrize('killed_in', [1, 2])
+@pytest.mark.parametrize('loop', LOOPS)
+def test_a_validation_that_was_missed_is_done_on_resume(tmp_path, loop, killed_in):
+    """The first, amid the training, or the last, after which nothing else is left to do."""
+    whole = validated(build(tmp_path / 'whole', loop), loop, metric := Score())
+    whole.train()
+    killed = validated(build(tmp_path / 'parts', loop), loop, before := Score(killed_in))
+    with pytest.raises(InterruptedError):
+        killed.train()
+    resumed = validated(build(tmp_path / 'parts', loop), loop, after := Score())
+    resumed._resume = True
+    resumed.train()
+    assert torch.equal(weights(resumed), weights(whole))
+    assert len(metric.scores) == 2 and metric.scores[0] != metric.scores[1]
+    assert before.scores[:-1] + after.scores == metric.scores
+
+
+@pytest.mark.parametrize('loop', LOOPS)
+def test_a_validation_that_is_part_of_the_checkpoint_is_not_repeated(tmp_path, loop):
+    first = validated(build(tmp_path, loop), loop, Score())
+    (hook,) = (hook for hook in first.hooks if isinstance(hook, CheckpointHook))
+    hook.save_best, hook.key_indicators, hook.rules = ['score'], ['score'], ['greater']
+    hook.is_better_than = dict(score=lambda new, best: True)
+    hook.best_ckpt_path = None
+    first.train()
+    assert list(tmp_path.glob('best_score_*.pth'))
+    resumed = validated(build(tmp_path, loop), loop, after := Score())
+    resumed._resume = True
+    resumed.train()
+    assert after.scores == []
+
+
+@pytest.mark.parametrize('loop', LOOPS)
+@pytest.mark.parametrize(('stop_at', 'expected'), [(8, 2), (14, 1), (20, 1)])
+def test_no_validation_where_none_is_due(tmp_path, loop, stop_at, expected):
+    """Resumed amid an epoch, also of one after which a validation was done."""
+    runner = validated(build(tmp_path, loop, recorder=Recorder(stop_at)), loop, Score())
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+    hook.by_epoch, hook.interval = False, 2
+    with pytest.raises(InterruptedError):
+        runner.train()
+    resumed = validated(build(tmp_path, loop), loop, after := Score())
+    resumed._resume = True
+    resumed.train()
+    assert len(after.scores) == expected
 
 
 @pytest.mark.parametrize('loop', LOOPS)

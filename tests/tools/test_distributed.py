@@ -113,7 +113,8 @@ def test_slurm_requeues_what_was_told_to_end(repo, tmp_path):
     """The stand-ins run the batch script at once, let srun be told to end, and note the requeue."""
     stand_ins = dict(
         sbatch='printf "%s\\n" "$@" >$HERE/options; SLURM_JOB_ID=7 bash',
-        srun='printf "%s\\n" "$@" >$HERE/started; printf $SAYS >$MMPVG_EXIT_CODE_FILE; exit 137',
+        srun='echo $MMPVG_RUN >$HERE/run; printf "%s\\n" "$@" >$HERE/started;'
+        'printf "$SAYS" >$MMPVG_EXIT_CODE_FILE; exit 137',
         scontrol='echo "$@" >>$HERE/requeued',
     )
     for name, lines in stand_ins.items():
@@ -122,13 +123,19 @@ def test_slurm_requeues_what_was_told_to_end(repo, tmp_path):
     path = f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'
     command = ['bash', repo / 'tools/slurm_train.sh', 'gpu', 'job', 'my config.py', 'work']
     environment = dict(PATH=path, HERE=str(tmp_path), REQUEUE='1', SBATCH_ARGS='--time=4:00:00')
-    done = run(command, SAYS='75', **environment)
+    done = run(command, SAYS='pid 3\nexit 75\n', **environment)
     assert done.returncode == 75, done.stderr
     assert (tmp_path / 'requeued').read_text() == 'requeue 7\n'
     started = (tmp_path / 'started').read_text().splitlines()
     assert started[-6:] == ['my config.py', '--work-dir', 'work', '--resume', '--launcher', 'slurm']
     options = (tmp_path / 'options').read_text().splitlines()
     assert {'--requeue', '--signal=TERM@120', '--time=4:00:00', '--ntasks=8'} <= set(options)
+    # A requeued job goes on from its own checkpoints, from FILE only while there is none.
+    assert (tmp_path / 'run').read_text() == 'slurm-7\n'
+    for resume in (['--resume', 'a.pth'], ['--resume=a.pth']):
+        assert run([*command, *resume], SAYS='', **environment).returncode == 137
+        started = (tmp_path / 'started').read_text().splitlines()
+        assert started[started.index('work') + 1 :] == [*resume, '--launcher', 'slurm']
     # A run that failed is not started again, and keeps its exit status.
     assert run(command, SAYS='', **environment).returncode == 137
     assert (tmp_path / 'requeued').read_text() == 'requeue 7\n'

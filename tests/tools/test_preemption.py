@@ -1,6 +1,7 @@
 """Two processes on this host are told to end, or one of them dies; the run goes on as if not."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -70,6 +71,21 @@ def ranks(process):
     return [int(pid) for pid in children.split()]
 
 
+def takes_signals(process):
+    """Processes of the run that handle SIGTERM."""
+    try:
+        return [pid for pid in ranks(process) if handles(pid, signal.SIGTERM)]
+    except (subprocess.CalledProcessError, ValueError, OSError):
+        # Not started yet.
+        return []
+
+
+def handles(pid, number):
+    status = Path(f'/proc/{pid}/status').read_text()
+    (caught,) = re.findall(r'SigCgt:\s*(\S+)', status)
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 @pytest.fixture(scope='module')
 def whole(start, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('whole')
@@ -95,6 +111,27 @@ def test_sigterm_to_the_script(start, whole, tmp_path):
     assert 4 <= torch.load(latest, weights_only=False)['meta']['iter'] < 16
     end(start(tmp_path), tmp_path)
     assert_equal(final(tmp_path), whole)
+
+
+@pytest.mark.parametrize('begun', [False, True])
+def test_sigterm_while_the_run_starts(start, tmp_path, begun):
+    """While torchrun is imported, or the processes of the run are."""
+    process = start(tmp_path, MAX_RESTARTS='1')
+    while not (len(takes_signals(process)) == 2 if begun else handles(process.pid, 15)):
+        assert process.poll() is None, (tmp_path / 'output.txt').read_text()[-3000:]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    end(process, tmp_path, code=75)
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_sigterm_to_a_run_that_may_be_started_again(start, tmp_path):
+    """torchrun starts again what exits with another code than 0; the run must end all the same."""
+    process = start(tmp_path, MAX_RESTARTS='2')
+    wait_for(tmp_path / 'iter_4.pth', process)
+    os.kill(ranks(process)[0], signal.SIGTERM)
+    end(process, tmp_path, code=75)
+    assert not (tmp_path / 'iter_16.pth').exists()
 
 
 def test_a_signal_to_one_process_ends_both(start, whole, tmp_path):
@@ -123,3 +160,21 @@ def test_a_process_dies_and_the_job_ends_with_its_error(start, tmp_path):
     # torchrun's own patience with what is left is 30 seconds.
     assert time.monotonic() - began < 60
     assert f'Signal 9 (SIGKILL) received by PID {killed}' in (tmp_path / 'output.txt').read_text()
+
+
+def test_an_exported_cdpath_changes_nothing(repo, tmp_path):
+    """With it, cd prints where it went, which scripts took for a part of their own folder."""
+    environment = {**os.environ, 'CDPATH': '.', 'PYTHONPATH': ''}
+    command = ['bash', 'tools/dist_train.sh', 'no_such_config.py', '1', '--work-dir', str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=repo, env=environment, capture_output=True, text=True, check=False
+    )
+    assert 'no_such_config.py' in done.stderr and done.returncode == 1
+    assert 'tools/train.py' in done.stderr and 'No module named' not in done.stderr
+
+
+def test_every_script_that_asks_where_it_is_unsets_cdpath(repo):
+    scripts = [*repo.glob('tools/**/*.sh'), repo / '.ci/run']
+    asking = [text for text in map(Path.read_text, scripts) if '$(cd ' in text]
+    assert len(asking) > 5
+    assert all(0 < text.find('unset CDPATH') < text.index('$(cd ') for text in asking)

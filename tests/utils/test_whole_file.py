@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mmpvg.utils.whole_file import PART_SUFFIX, remove_parts, write_whole
+from mmpvg.utils.whole_file import PART_SUFFIX, part_of, remove_parts, whole_file, write_whole
 
 
 def test_content_arrives(tmp_path):
@@ -67,11 +67,38 @@ def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path, monkeypatch):
     """/dev/full stands for the disk: every write to it fails as on a full one."""
     path = tmp_path / 'file'
     write_whole(path, b'old')
-    part = tmp_path / f'file.{os.getpid()}{PART_SUFFIX}'
-    part.symlink_to('/dev/full')
+    part_of(path).symlink_to('/dev/full')
     with pytest.raises(
         OSError, match=r'cannot write 3\.8 MiB to .*No space left.*is kept'
     ) as error:
         write_whole(path, b'new ' * 1_000_000)
-    assert error.value.errno == 28
+    assert error.value.errno == 28 and 'resume' not in str(error.value)
     assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path):
+    code = (
+        'import sys; from mmpvg.utils.whole_file import whole_file\n'
+        'with whole_file(sys.argv[1]) as part:\n'
+        '    part.write_bytes(b"ha"); print("go", flush=True); sys.stdin.read()\n'
+        '    part.open("ab").write(b"lf")\n'
+    )
+    path = tmp_path / 'file'
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, '-c', code, path], **pipes) as writer:
+        writer.stdout.readline()
+        (part,) = tmp_path.iterdir()
+        assert remove_parts(tmp_path) == [] and part.read_bytes() == b'ha'
+        writer.stdin.close()
+    assert writer.returncode == 0 and list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b'half'
+
+
+def test_what_this_process_is_writing_is_left_alone(tmp_path):
+    with whole_file(tmp_path / 'file') as part:
+        part.write_bytes(b'half')
+        assert remove_parts(tmp_path) == []
+    # A name of an earlier version, and of a host that is gone.
+    (tmp_path / f'old.123{PART_SUFFIX}').write_bytes(b'half')
+    (tmp_path / f'old.elsewhere-1{PART_SUFFIX}').write_bytes(b'half')
+    assert len(remove_parts(tmp_path)) == 2 and list(tmp_path.iterdir()) == [tmp_path / 'file']

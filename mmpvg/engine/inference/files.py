@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...utils.whole_file import write_whole
+from ...utils.whole_file import whole_file, write_whole
 from .coco_ids import CocoIds
 from .inputs import Item
 
@@ -18,7 +20,7 @@ from .inputs import Item
 class DetectionFiles:
     """``predictions.json``, COCO's results, and ``images.json``, the images they are of.
 
-    Both are written by :meth:`close`; until then each image's results are kept as text.
+    Both are written by :meth:`close`; until then the results are in a temporary file there.
 
     Args:
         folder: Where they go.
@@ -33,7 +35,11 @@ class DetectionFiles:
         self.folder, self.ids, self.score_thr = folder, ids, score_thr
         self.count = 0
         self._images: dict[int, dict] = {}
-        self._results: dict[int, list[str]] = {}
+        # Where the results of an image are in the file: its offset and length.
+        self._places: dict[int, tuple[int, int]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        # Has no name, and ends with the process.
+        self._spool = tempfile.TemporaryFile(dir=folder)
 
     def add(self, item: Item, image: np.ndarray, found: dict[str, Any]) -> None:
         """Take the detections of an image.
@@ -53,16 +59,25 @@ class DetectionFiles:
             for detection in zip(found['labels'], found['scores'], found['bboxes'], masks)
             if detection[1] >= self.score_thr
         ]
+        text = ',\n'.join(map(json.dumps, results)).encode()
+        begin = self._spool.seek(0, os.SEEK_END)
+        self._spool.write(text)
+        self._places[item.id] = begin, len(text)
         self._images[item.id] = told
-        self._results[item.id] = [json.dumps(result) for result in results]
         self.count += len(results)
 
     def close(self) -> None:
         """Write the files."""
         # Some ids of a file may be numbers, and some text.
         order = sorted(self._images, key=lambda id_: (type(id_).__name__, id_))
-        lines = [line for id_ in order for line in self._results[id_]]
-        write_whole(self.folder / 'predictions.json', '[' + ',\n'.join(lines) + ']\n')
+        with whole_file(self.folder / 'predictions.json') as part, part.open('wb') as file:
+            separator = b'['
+            for begin, length in (self._places[id_] for id_ in order):
+                if length:
+                    self._spool.seek(begin)
+                    file.write(separator + self._spool.read(length))
+                    separator = b',\n'
+            file.write(b'[]\n' if separator == b'[' else b']\n')
         images = dict(
             images=[self._images[id_] for id_ in order],
             annotations=[],

@@ -1,6 +1,7 @@
 """Files of predictions, read again by others."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -50,6 +51,25 @@ def test_ids_may_be_numbers_and_text(tmp_path):
     images = COCO(str(tmp_path / 'images.json'))
     results = images.loadRes(str(tmp_path / 'predictions.json'))
     assert list(results.imgToAnns) == [3, 7, 'a', 'b']
+
+
+def test_memory_does_not_grow_with_the_detections(tmp_path):
+    files = DetectionFiles(tmp_path, CocoIds(('ball',)))
+    box = [0.0, 0.0, 4.5, 2.0]
+    tracemalloc.start()
+    try:
+        for number in range(200, 0, -1):
+            # Each with text of its own.
+            masks = [dict(size=[6, 8], counts=f'{number:0500}{index}') for index in range(40)]
+            found = dict(labels=[0] * 40, scores=[0.5] * 40, bboxes=[box] * 40, masks=masks)
+            files.add(Item(number, f'{number}.png', str(number), None), IMAGE, found)
+        files.close()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000 < 4_000_000 < (tmp_path / 'predictions.json').stat().st_size
+    written = json.loads((tmp_path / 'predictions.json').read_text())
+    assert [result['image_id'] for result in written[::40]] == list(range(1, 201))
 
 
 def test_no_detections_are_an_empty_list(tmp_path):

@@ -1,0 +1,83 @@
+"""Signals that tell a run to end and go on later, from the first moment of its process.
+
+Imports nothing heavy: ``tools/train.py`` calls :func:`exit_when_told` before all else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+# EX_TEMPFAIL of sysexits.h: try again later. Schedulers can be told to requeue on it.
+REQUEUE_EXIT_CODE = 75
+SIGNALS = ('SIGTERM', 'SIGUSR1')
+
+# The launching scripts name a file in this variable. Its lines: 'pid N' of a process that takes
+# signals, 'told' of a script that got one, 'exit N' of a process that ended because of one.
+_VARIABLE = 'MMPVG_EXIT_CODE_FILE'
+
+
+def exit_when_told() -> None:
+    """Exit with code 75 on SIGTERM or SIGUSR1, from now until ``PreemptionHook`` listens.
+
+    Until then there is nothing to save, and without this the process would be killed, with an exit
+    code on which no scheduler requeues. A run that was told to end before, and is started again by
+    torchrun, ends at once.
+    """
+    for name in SIGNALS:
+        signal.signal(signal.Signals[name], partial(_exit, os.getpid()))
+    file = _file()
+    if file is None:
+        return
+    _append(f'pid {os.getpid()}')
+    if {'told', 'exit'} & {line.split()[0] for line in file.read_text().splitlines()}:
+        # Not with 75, on which torchrun would start the process once more.
+        sys.exit(end_as_told(REQUEUE_EXIT_CODE))
+
+
+def end_as_told(code: int) -> int:
+    """Leave the exit code of a run that ends because it was told to.
+
+    Returns:
+        The exit code of the process: 0 under a launching script, which exits with ``code`` itself.
+    """
+    if _VARIABLE not in os.environ:
+        return code
+    _append(f'exit {code}')
+    return 0
+
+
+def ignore_signals() -> None:
+    """Let no signal change the exit code of a process whose work is done."""
+    for name in SIGNALS:
+        signal.signal(signal.Signals[name], signal.SIG_IGN)
+
+
+def _exit(owner: int, number: int, frame: FrameType | None) -> None:
+    if os.getpid() != owner:
+        # A forked worker, whose owner ends it so.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    name = signal.Signals(number).name
+    os.write(2, f'mmpvg: {name}: exit code 75, nothing saved that was not before\n'.encode())
+    # With 75 in any case: the launcher must end the other processes, which may not have been told.
+    end_as_told(REQUEUE_EXIT_CODE)
+    os._exit(REQUEUE_EXIT_CODE)
+
+
+def _file() -> Path | None:
+    file = Path(os.environ.get(_VARIABLE, ''))
+    # On other hosts of a slurm job there is none.
+    return file if file.is_file() else None
+
+
+def _append(line: str) -> None:
+    file = _file()
+    if file is not None:
+        with file.open('a') as lines:
+            lines.write(line + '\n')
