@@ -65,11 +65,8 @@ def check_training_state(runner: Runner, checkpoint: dict) -> None:
             f'cannot resume from {source}: it has no {", ".join(missing)}, so training could not '
             f'go on as it was; {weights_only}'
         )
-    differences = [
-        *_model_differences(runner, checkpoint['state_dict']),
-        *_optimizer_differences(runner, checkpoint),
-    ]
-    if differences:
+    differences = _model_differences(runner, checkpoint['state_dict'])
+    if differences := differences or _optimizer_differences(runner, checkpoint):
         config = getattr(runner.cfg, 'filename', None) or 'the config'
         raise ValueError(
             f'cannot resume from {source}: it is not of the model and optimizer of {config}: '
