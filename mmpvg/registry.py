@@ -43,12 +43,12 @@ DATA_SAMPLERS = Registry(
     'data sampler',
     parent=MMENGINE_DATA_SAMPLERS,
     scope='mmpvg',
-    locations=['mmpvg.datasets.reproducible_batches'],
+    locations=['mmpvg.engine.runner.batches'],
 )
 
 # How a model is spread over processes.
 STRATEGIES = Registry(
-    'strategy', parent=MMENGINE_STRATEGIES, scope='mmpvg', locations=['mmpvg.engine.fsdp']
+    'strategy', parent=MMENGINE_STRATEGIES, scope='mmpvg', locations=['mmpvg.engine.runner.fsdp']
 )
 
 # Loading that notices broken data.

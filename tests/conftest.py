@@ -1,6 +1,10 @@
 """Shared data and paths of the test suite."""
 
+import importlib.util
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,3 +150,32 @@ def figures(monkeypatch):
 
     monkeypatch.setattr(Figure, 'savefig', keep)
     return written
+
+
+@pytest.fixture(scope='session')
+def tiny_run(repo):
+    """Builds a runner of three weights; what is not given is as small as it can be."""
+    spec = importlib.util.spec_from_file_location('tiny_run', repo / 'tests/tiny_run.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.build.data = module.Numbers
+    return module.build
+
+
+@pytest.fixture(scope='session')
+def run_two_processes(repo):
+    """Runs a script of tests/ in two gloo processes, which must end well."""
+
+    def run(worker, *arguments):
+        launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
+        done = subprocess.run(
+            [*launcher, '--nproc_per_node=2', ROOT / 'tests' / worker, *arguments],
+            env={**os.environ, 'PYTHONPATH': str(repo), 'OMP_NUM_THREADS': '1'},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run

@@ -12,7 +12,7 @@ READERS = {
     'np.load': 'mmpvg/checkpoints/augreg.py',
 }
 # Writes predictions as upstream does, and reads its own temporary file, which has no name.
-OWN_FILES = {'mmpvg/engine/streamed_results.py': {'pickle'}}
+OWN_FILES = {'mmpvg/apis/streamed_results.py': {'pickle'}}
 FORBIDDEN = set(
     """
     torch.jit.load torch.hub.load torch.hub.load_state_dict_from_url torch.serialization.load

@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
+from mmpvg.apis.inference.coco_ids import AnnotatedIds
 from mmpvg.checkpoints import read_weights
-from mmpvg.engine.inference.coco_ids import AnnotatedIds
 
 CONFIG = 'configs/sample/upernet_vit_mpvg_sample.py'
 YAML = '!!python/object/apply:os.mkdir ["{}"]'

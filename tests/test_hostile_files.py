@@ -14,8 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmpvg.checkpoints import RefusedFileError, load_pth, read_weights
+from mmpvg.checkpoints.mmengine_reading import read_checkpoint
 from mmpvg.checkpoints.safe_load import placeholders_in
-from mmpvg.engine.checkpoint_reading import read_checkpoint
 
 CONFIG = 'configs/sample/upernet_vit_mpvg_sample.py'
 

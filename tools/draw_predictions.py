@@ -5,7 +5,7 @@ import argparse
 from mmengine.config import DictAction
 
 from mmpvg.apis.prediction_sheet import draw_prediction_sheet
-from mmpvg.engine.config_model import read_config
+from mmpvg.engine.config.config_model import read_config
 from mmpvg.utils.command_line import told_by
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mmpvg.engine.config_model import read_config
-from mmpvg.engine.inference import predict_to_folder
+from mmpvg.apis.inference import predict_to_folder
+from mmpvg.engine.config.config_model import read_config
 from mmpvg.utils.command_line import positive, told_by
 
 

@@ -4,7 +4,7 @@ import sys
 
 from mmpvg.checkpoints import RefusedFileError
 from mmpvg.engine.cli import test
-from mmpvg.engine.host import end_process
+from mmpvg.engine.config.host import end_process
 
 if __name__ == '__main__':
     try:

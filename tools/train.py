@@ -10,9 +10,9 @@ if __name__ == '__main__':
 
     from mmpvg.checkpoints import RefusedFileError
     from mmpvg.engine.cli import train
-    from mmpvg.engine.data_audit import UnusableDataError
-    from mmpvg.engine.host import end_process
-    from mmpvg.engine.preemption_hook import Preempted
+    from mmpvg.engine.config.data_audit import UnusableDataError
+    from mmpvg.engine.config.host import end_process
+    from mmpvg.engine.hooks.preemption import Preempted
 
     try:
         train()

@@ -17,8 +17,8 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmpvg.engine.checkpoint_reading import read_checkpoints_safely
-from mmpvg.engine.host import end_process
+from mmpvg.checkpoints.mmengine_reading import read_checkpoints_safely
+from mmpvg.engine.config.host import end_process
 
 Gradients = dict[str, Tensor]
 

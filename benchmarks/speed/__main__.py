@@ -26,7 +26,7 @@ import torch
 from mmengine.utils import ProgressBar
 
 from mmpvg.analysis.flops import count_macs
-from mmpvg.engine.config_model import build_config_model
+from mmpvg.engine.config.config_model import build_config_model
 
 from .floor import measure_rates, moved_bytes
 from .iteration_split import PARTS as ITERATION_PARTS

@@ -64,7 +64,7 @@ class InspectedModel:
         """
         import mmcv
 
-        from ..engine.inference.reading import ImageReader
+        from mmpvg.apis.inference.reading import ImageReader
 
         reader = self.reader or ImageReader()
         images = []
@@ -107,10 +107,10 @@ def open_model(
             or there is no such device.
     """
     # Drags in the packages of the config's task.
-    from ..engine.config_model import build_config_model
-    from ..engine.host import check_device
-    from ..engine.inference.reading import reader_of
-    from ..engine.strict_weights import load_weights
+    from mmpvg.apis.inference.reading import reader_of
+    from mmpvg.checkpoints.strict import load_weights
+    from mmpvg.engine.config.config_model import build_config_model
+    from mmpvg.engine.config.host import check_device
 
     check_device(device)
     cfg, model = build_config_model(str(config), options)
@@ -164,7 +164,7 @@ def image_files(
         ValueError: If there is no image.
     """
     # Of the packages that predict, which take a while to import.
-    from ..engine.inference.inputs import check_source, find_images, is_video
+    from mmpvg.apis.inference.inputs import check_source, find_images, is_video
 
     source = check_source(path)
     if is_video(source):

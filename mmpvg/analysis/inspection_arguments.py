@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
-from mmpvg.engine.host import check_device
+from mmpvg.engine.config.host import check_device
 from mmpvg.utils.command_line import positive
 from mmpvg.utils.folder import make_folder
 

@@ -11,7 +11,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 
-from ..engine.config_model import build_config_model
+from mmpvg.engine.config.config_model import build_config_model
+
 from .flops import part_costs
 
 # Folders of configs, and the images on which multiply-adds are counted, in pixels: mmdet's usual

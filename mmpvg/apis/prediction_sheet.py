@@ -10,9 +10,9 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from PIL import Image, ImageDraw
 
-from mmpvg.engine.config_model import read_config
-from mmpvg.engine.preflight import check_data_files
-from mmpvg.engine.strict_weights import load_weights
+from mmpvg.checkpoints.strict import load_weights
+from mmpvg.engine.config.config_model import read_config
+from mmpvg.engine.config.preflight import check_data_files
 
 from .sample_painter import SamplePainter, predict
 

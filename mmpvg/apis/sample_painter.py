@@ -17,8 +17,8 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import interpolate
 
-from mmpvg.engine.inference.inferencers import visualizer_type
-from mmpvg.engine.inference.reading import ImageReader, as_rgb, reader_of
+from mmpvg.apis.inference.inferencers import visualizer_type
+from mmpvg.apis.inference.reading import ImageReader, as_rgb, reader_of
 from mmpvg.utils.colors import COLORS
 from mmpvg.utils.fixed_seed import fixed_numpy_seed
 

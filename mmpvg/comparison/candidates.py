@@ -14,11 +14,11 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmpvg.engine.class_count_hook import check_data_classes
-from mmpvg.engine.config_model import build_config_model, read_config
-from mmpvg.engine.preflight import check_data_files
-from mmpvg.engine.strict_weights import load_weights
-from mmpvg.engine.tta import innermost_dataset
+from mmpvg.apis.tta import innermost_dataset
+from mmpvg.checkpoints.strict import load_weights
+from mmpvg.engine.config.config_model import build_config_model, read_config
+from mmpvg.engine.config.preflight import check_data_files
+from mmpvg.engine.hooks.class_count import check_data_classes
 from mmpvg.utils import require_stack
 
 

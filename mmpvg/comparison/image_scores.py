@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData
 
-from mmpvg.engine.tta import evaluators
+from mmpvg.apis.tta import evaluators
 
 _NO_TRUTH = (
     'the test pipeline loads no ground truth, so there is nothing to compare with; add '

@@ -2,14 +2,14 @@
 
 # First of all: it checks that mmengine is there and fits.
 from .. import registry as _registry  # noqa: F401
-from .broken_data_hook import BrokenDataHook
-from .checkpoint_hook import CheckpointHook
-from .class_count_hook import ClassCountCheckHook
-from .finite_loss_hook import FiniteLossHook
-from .float32_boxes_hook import Float32BoxesHook
-from .layer_decay import LayerDecayOptimWrapperConstructor
-from .preemption_hook import PreemptionHook
-from .reproducible_loops import EpochBasedTrainLoop, IterBasedTrainLoop
+from .hooks.broken_data import BrokenDataHook
+from .hooks.checkpoint import CheckpointHook
+from .hooks.class_count import ClassCountCheckHook
+from .hooks.finite_loss import FiniteLossHook
+from .hooks.float32_boxes import Float32BoxesHook
+from .hooks.preemption import PreemptionHook
+from .optimizers.layer_decay import LayerDecayOptimWrapperConstructor
+from .runner.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 
 __all__ = [
     'BrokenDataHook',

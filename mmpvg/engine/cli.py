@@ -15,28 +15,29 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from mmpvg.apis.predictions import keep_predictions, show_predictions
+from mmpvg.apis.tta import use_tta
+from mmpvg.checkpoints.finite_state import require_finite
+from mmpvg.checkpoints.mmengine_reading import read_checkpoints_safely
+from mmpvg.checkpoints.resume import agree_on_checkpoint, resume_from, resume_from_latest
+from mmpvg.checkpoints.strict import strict_loading
+
 from ..utils import require_stack
-from .backbone_start import start_backbone
-from .checkpoint_reading import read_checkpoints_safely
-from .config_model import read_config
-from .data_audit import audited
-from .finite_state import require_finite
-from .host import (
+from .config.backbone_start import start_backbone
+from .config.config_model import read_config
+from .config.data_audit import audited
+from .config.host import (
     check_batch_norm,
     fit_to_host,
     leave_process_group,
     scale_learning_rate,
     warn_of_batch_size,
 )
-from .predictions import keep_predictions, show_predictions
-from .preemption_hook import Preempted
-from .preflight import check_data_files
-from .resume_schedule import CHOICES as RESUME_SCHEDULES
-from .resume_schedule import ResumeScheduleHook
-from .run_checkpoints import agree_on_checkpoint, resume_from, resume_from_latest
-from .strict_weights import strict_loading
-from .strides import check_segmenter_sizes, check_strides
-from .tta import use_tta
+from .config.preflight import check_data_files
+from .config.strides import check_segmenter_sizes, check_strides
+from .hooks.preemption import Preempted
+from .hooks.resume_schedule import CHOICES as RESUME_SCHEDULES
+from .hooks.resume_schedule import ResumeScheduleHook
 
 # Runs of this process.
 _RUNS = count()
@@ -139,7 +140,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         read_checkpoints_safely(resumed=cfg.load_from)
     if args.fsdp:
         # Its import takes a while.
-        from .fsdp import use_fsdp
+        from .runner.fsdp import use_fsdp
 
         use_fsdp(cfg)
     splits = ['train', *(['val'] if cfg.get('val_cfg') else [])]

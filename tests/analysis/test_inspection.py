@@ -76,7 +76,7 @@ def test_images_are_what_the_data_preprocessor_makes_of_them(repo, sample_data, 
 
     from mmengine.registry import MODELS
 
-    from mmpvg.engine.config_model import build_config_model
+    from mmpvg.engine.config.config_model import build_config_model
 
     cfg, _ = build_config_model(str(config))
     preprocessor = MODELS.build(cfg.model.data_preprocessor)
@@ -131,7 +131,7 @@ def test_a_device_that_is_not_there_is_told(repo):
 
 
 def test_trained_weights_arrive(repo, tmp_path):
-    from mmpvg.engine.config_model import build_config_model
+    from mmpvg.engine.config.config_model import build_config_model
 
     config = repo / 'configs/sample/classifier_vit_mpvg_sample.py'
     _, model = build_config_model(str(config))

@@ -48,7 +48,7 @@ def segmenter(repo, sample_data, tmp_path):
     """Config and checkpoint of a segmenter on the sample data; text is added to the config."""
     import torch
 
-    from mmpvg.engine.config_model import build_config_model
+    from mmpvg.engine.config.config_model import build_config_model
 
     def make(name='a', text=''):
         config = tmp_path / f'{name}.py'

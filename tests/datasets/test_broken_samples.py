@@ -7,7 +7,7 @@ from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
 from mmpvg.datasets.broken_samples import REPLACED, LabelRangeError, ReplaceBroken, check_sample
-from mmpvg.datasets.reproducible_batches import BatchLoader, SeededBatch
+from mmpvg.engine.runner.batches import BatchLoader, SeededBatch
 
 
 class Data(Dataset):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmpvg.engine.backbone_start import start_backbone
 from mmpvg.engine.cli import train
+from mmpvg.engine.config.backbone_start import start_backbone
 from mmpvg.models import MPVGViT
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmpvg.engine.cli import test as run_test
-from mmpvg.engine.config_model import build_config_model
+from mmpvg.engine.config.config_model import build_config_model
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from mmengine.config import DictAction
 from mmengine.model import revert_sync_batchnorm
 
 from mmpvg.analysis.flops import part_costs
-from mmpvg.engine.config_model import build_config_model
+from mmpvg.engine.config.config_model import build_config_model
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmengine.optim import build_optim_wrapper
 
-from mmpvg.engine.config_model import build_config_model
+from mmpvg.engine.config.config_model import build_config_model
 from mmpvg.logs.schedule import learning_rate_curve
 from mmpvg.logs.schedule_plot import draw_schedules
 

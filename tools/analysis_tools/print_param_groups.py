@@ -11,8 +11,8 @@ import sys
 from mmengine.config import DictAction
 from mmengine.optim import build_optim_wrapper
 
-from mmpvg.engine.config_model import build_config_model
-from mmpvg.engine.param_groups import format_param_groups, param_group_rows
+from mmpvg.engine.config.config_model import build_config_model
+from mmpvg.engine.optimizers.param_groups import format_param_groups, param_group_rows
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from mmengine.registry import init_default_scope
 from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.finding import EFFECTS, Audit, summarize_findings
 from mmpvg.datasets.checks.finding_sheet import draw_findings
-from mmpvg.engine.config_model import read_config
-from mmpvg.engine.data_formats import refuse_code_in_data
+from mmpvg.engine.config.config_model import read_config
+from mmpvg.engine.config.data_formats import refuse_code_in_data
 from mmpvg.utils.command_line import told_by
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.speed.iteration_split import PARTS as ITERATION_PARTS
 from benchmarks.speed.iteration_split import split_iteration
-from mmpvg.engine.config_model import build_config_model
+from mmpvg.engine.config.config_model import build_config_model
 
 
 class Slow(nn.Module):

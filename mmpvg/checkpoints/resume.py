@@ -1,0 +1,167 @@
+"""Which checkpoint a run resumes from."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list
+from mmengine.logging import print_log
+from mmengine.runner import FlexibleRunner, Runner
+
+from mmpvg.checkpoints.integrity import find_damage
+from mmpvg.checkpoints.safe_load import load_pth
+
+from .finite_state import first_of, not_finite_in
+from .training_state import RUN_VARIABLE, missing_state
+
+_WITHOUT = 'without '
+# More than any file system takes.
+_LONGEST_PATH = 2**16
+
+
+def resume_from_latest(cfg: Config) -> None:
+    """Let a run that shall resume go on from the latest whole checkpoint of its folder, if any.
+
+    Without one it starts as its config says, from ``load_from`` if that is set.
+
+    Args:
+        cfg: The config of the run, changed in place.
+
+    Raises:
+        ValueError: If there are checkpoints, but none that a training can go on from.
+    """
+    latest = latest_checkpoint(cfg.work_dir)
+    cfg.resume = latest is not None
+    if latest is None:
+        _log(f'nothing to resume in {cfg.work_dir}: training starts from the beginning')
+    else:
+        cfg.load_from = latest
+
+
+def resume_from(cfg: Config, checkpoint: str) -> None:
+    """Let a run resume from a checkpoint, or, when it was started again, from its own latest.
+
+    The launching scripts name a run in the environment (:data:`RUN_VARIABLE`); a requeue of a job
+    or a restart of its processes keeps the name, and checkpoints have it.
+
+    Args:
+        cfg: The config of the run, changed in place.
+        checkpoint: File or URL.
+    """
+    cfg.resume, cfg.load_from = True, checkpoint
+    run = os.environ.get(RUN_VARIABLE)
+    if run is None:
+        return
+    for path in _candidates(Path(cfg.work_dir)):
+        if path.is_file() and _why_not(path) is None and _run_of(path) == run:
+            cfg.load_from = str(path)
+            _log(f'this run was started again: it resumes from {path}, not from {checkpoint}')
+            return
+
+
+def agree_on_checkpoint(runner: Runner | FlexibleRunner) -> None:
+    """Let all processes resume from what the first one chose.
+
+    Others may see another state of a shared folder, or, on another host, none.
+
+    Args:
+        runner: Of the training, before it starts.
+    """
+    choice = [runner._resume, runner._load_from]
+    broadcast_object_list(choice)
+    runner._resume, runner._load_from = choice
+
+
+def latest_checkpoint(work_dir: str | Path) -> str | None:
+    """The checkpoint that ``last_checkpoint`` names, or the newest one if that is gone or damaged.
+
+    Files that hold no whole training state, such as ``best_*.pth`` (weights alone), are left out.
+
+    Args:
+        work_dir: Folder of the run. It may have been moved since.
+
+    Returns:
+        Its path; None if the run wrote none.
+
+    Raises:
+        ValueError: If there are checkpoints, but none that a training can go on from.
+    """
+    work_dir = Path(work_dir)
+    passed_over = []
+    for path in _candidates(work_dir):
+        problem = _why_not(path)
+        if problem is None:
+            _log(f'the latest checkpoint of {work_dir} that is whole is {path}')
+            return str(path)
+        _log(f'cannot resume from {path}: it is {problem}', level=logging.WARNING)
+        passed_over.append(problem)
+    note = work_dir / 'last_checkpoint'
+    if not note.exists() and all(problem.startswith(_WITHOUT) for problem in passed_over):
+        # Not checkpoints of a run, but weights that somebody keeps here.
+        return None
+    raise ValueError(
+        f'{work_dir} has no whole checkpoint to resume from, as the warnings above say; move '
+        f'{note.name} and the checkpoints away to train from the beginning'
+    )
+
+
+def _candidates(work_dir: Path) -> list[Path]:
+    """What ``last_checkpoint`` names, which need not exist, then the others, newest first."""
+    named = _named_in(work_dir / 'last_checkpoint')
+    folders = {work_dir}
+    if named is not None and named.parent.name == work_dir.name:
+        # CheckpointHook's out_dir has a folder of the same name.
+        folders.add(named.parent)
+    if named is not None and not named.exists():
+        named = work_dir / named.name
+    found = [path for folder in folders for path in folder.glob('*.pth') if path != named]
+    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    return found if named is None else [named, *found]
+
+
+def _named_in(note: Path) -> Path | None:
+    """The path in ``last_checkpoint``; None, with a warning, if it names none."""
+    if not note.exists():
+        return None
+    try:
+        text = note.read_bytes()[:_LONGEST_PATH].decode().strip()
+        # A name that is too long raises here.
+        Path(text).exists()
+    except (OSError, ValueError):
+        text = ''
+    if text and text.isprintable():
+        return Path(text)
+    _log(f'{note} is damaged: it names no checkpoint', level=logging.WARNING)
+    return None
+
+
+def _why_not(path: Path) -> str | None:
+    """Why a training cannot go on from a file; None if it can."""
+    if path.is_dir():
+        # Of an engine that saves folders, and reads them itself.
+        return None
+    if not path.is_file():
+        return 'gone'
+    if damage := find_damage(path):
+        return damage
+    try:
+        checkpoint = load_pth(path)
+    except ValueError as error:
+        return f'refused ({error})'
+    missing = missing_state(checkpoint) if isinstance(checkpoint, dict) else ['anything known']
+    if missing:
+        return _WITHOUT + ', '.join(missing)
+    if bad := not_finite_in(checkpoint):
+        return f'not finite in {first_of(bad)}'
+    return None
+
+
+def _run_of(path: Path) -> str | None:
+    return load_pth(path)['meta'].get('run')
+
+
+def _log(message: str, level: int = logging.INFO) -> None:
+    print_log(f'mmpvg: {message}', logger='current', level=level)

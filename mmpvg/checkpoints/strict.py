@@ -1,0 +1,93 @@
+"""Weights that fit a model wholly, or are refused."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import nn
+
+from .mmengine_reading import read_checkpoint
+
+
+def load_weights(model: nn.Module, checkpoint: str | Path) -> None:
+    """Load the weights of a checkpoint, all of them and no others, without running what it holds.
+
+    Args:
+        model: The model of a config.
+        checkpoint: A file or a URL.
+
+    Raises:
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If it is not read, or does not fit the model.
+    """
+    fit_weights(model, read_checkpoint(checkpoint), str(checkpoint))
+
+
+def fit_weights(model: nn.Module, checkpoint: Any, source: str | None) -> None:
+    """Load a checkpoint that was read, likewise.
+
+    Args:
+        model: The model.
+        checkpoint: A state dict, or a dict that holds one.
+        source: Where it is from, for the message.
+
+    Raises:
+        ValueError: If it does not fit the model.
+    """
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{source} holds no weights but a {type(checkpoint).__name__}')
+    with _misfits_named(source):
+        _load_checkpoint_to_model(model, checkpoint, strict=True)
+
+
+@contextmanager
+def strict_loading(runner: Runner, source: str | None) -> Iterator[None]:
+    """Let a runner load checkpoints wholly or not at all; mmengine's leaves out what does not fit.
+
+    Args:
+        runner: Just built. It loads when it tests, after its hooks have started.
+        source: The checkpoint, for the message.
+
+    Raises:
+        ValueError: If it does not fit the model.
+    """
+    runner.load_checkpoint = partial(runner.load_checkpoint, strict=True)
+    with _misfits_named(source):
+        yield
+
+
+@contextmanager
+def _misfits_named(source: str | None) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith('The model and loaded state dict do not match'):
+            raise
+        raise ValueError(
+            f'{source} does not fit the model of the config: {_in_few_words(str(error))}. Give the '
+            'config that it was trained with, with the same --cfg-options'
+        ) from error
+
+
+def _in_few_words(misfit: str) -> str:
+    """The message of mmengine, which lists each key, with some of them."""
+    lines = [line.strip() for line in misfit.splitlines()[1:] if line.strip()]
+    told = []
+    for line in lines[:3] + lines[3:][-2:]:
+        what, _, keys = line.partition(' in source state_dict: ')
+        parts = defaultdict(list)
+        for key in filter(None, keys.split(', ')):
+            parts[key.split('.')[0]].append(key)
+        some = [
+            few[0] + (f' (and {len(few) - 1} more of {part})' if len(few) > 1 else '')
+            for part, few in parts.items()
+        ]
+        told.append(f'{what}: {", ".join(some)}' if some else line)
+    return '; '.join(told)

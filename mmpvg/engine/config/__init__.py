@@ -1,0 +1,1 @@
+"""What is read from a config, checked in it, and fitted to the host, before a run is built."""

@@ -1,0 +1,188 @@
+"""A run that is told to end saves where it is, and says that it wants to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import all_reduce, barrier, get_world_size
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmpvg.registry import HOOKS
+from mmpvg.utils.preemption import REQUEUE_EXIT_CODE, SIGNALS
+
+from .checkpoint import CheckpointHook
+
+
+class Preempted(SystemExit):
+    """Ends a run that is to go on later."""
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Save a checkpoint and exit with code 75 when a scheduler sends SIGTERM.
+
+    Slurm, Kubernetes and others send it some seconds before they kill a job that is pre-empted or
+    out of time. The iteration is finished, ``preempted.pth`` written, and all processes exit
+    together; ``--resume`` goes on from there. A signal that reaches one process stops all.
+    With gradient accumulation the step is finished first. A validation is left at once if the
+    checkpoint before it is there, as in our configs, and done on resume; otherwise the signal waits
+    for the next training iteration. More signals change nothing, until the process ends.
+
+    Args:
+        signals: Names of the signals, such as ``SIGTERM`` or ``SIGUSR1``.
+        exit_code: With which the processes exit.
+        interval: Iterations between the exchanges of several processes about a signal.
+
+    Raises:
+        ValueError: If a signal is not known, or the interval is below 1.
+    """
+
+    # When all else of the iteration is done.
+    priority = 'LOWEST'
+
+    def __init__(
+        self,
+        signals: Sequence[str] = SIGNALS,
+        exit_code: int = REQUEUE_EXIT_CODE,
+        interval: int = 10,
+    ) -> None:
+        unknown = [name for name in signals if name not in signal.Signals.__members__]
+        if unknown:
+            raise ValueError(f"signals {unknown} are not known; give names such as 'SIGTERM'")
+        if interval < 1:
+            raise ValueError(f'interval must be 1 or more iterations, got {interval}')
+        self.signals = [signal.Signals[name] for name in signals]
+        self.exit_code = exit_code
+        self.interval = interval
+        self._told: str | None = None
+        self._ends = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen.
+
+        Raises:
+            TypeError: If no :class:`mmpvg.CheckpointHook` writes the checkpoints of this run.
+        """
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        if not hooks:
+            raise TypeError(
+                "PreemptionHook saves through mmpvg's CheckpointHook; set "
+                "default_hooks.checkpoint.type='mmpvg.CheckpointHook'"
+            )
+        self._checkpoint_hook = hooks[0]
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                loader = loop.dataloader
+                loader.worker_init_fn = partial(
+                    _start_worker, loader.worker_init_fn, list(self.signals)
+                )
+        if threading.current_thread() is not threading.main_thread():
+            runner.logger.warning('signals reach the main thread only; pre-emption is not noticed')
+            return
+        self._told, self._ends = None, False
+        # A run that resumes may validate before it trains.
+        self._checkpoint_hook.saved_iter = runner.iter
+        self._before = {number: signal.signal(number, self._note) for number in self.signals}
+
+    def after_train(self, runner: Runner) -> None:
+        """Listen no more."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Save and exit, when a process was told to.
+
+        Raises:
+            Preempted: A ``SystemExit`` with the exit code.
+        """
+        self._ends = self._ends or self._all_agree(runner.iter + 1)
+        if not self._ends or runner.iter + 1 == runner.max_iters:
+            # After the last iteration all that is left is to end.
+            return
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, OptimWrapper) and not wrapper.should_update():
+            return
+        path = self._checkpoint_hook.save_now(runner)
+        # The first process that exits makes a launcher end the others, which may be writing.
+        barrier()
+        runner.logger.warning(
+            f'{self._told or "another process"} told this run to end: saved {path} at iteration '
+            f'{runner.iter + 1}; --resume goes on from there'
+        )
+        raise Preempted(self.exit_code)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Exit, when a process was told to and the checkpoint before this validation is there.
+
+        Raises:
+            Preempted: A ``SystemExit`` with the exit code.
+        """
+        if not self._before or self._checkpoint_hook.saved_iter != runner.iter:
+            return
+        if batch_idx >= _common_batches(runner.val_loop.dataloader):
+            return
+        self._ends = self._ends or self._all_agree(batch_idx + 1)
+        if self._ends:
+            runner.logger.warning(
+                f'{self._told or "another process"} told this run to end in the validation of '
+                f'iteration {runner.iter}: --resume starts that validation again'
+            )
+            raise Preempted(self.exit_code)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._told = signal.Signals(number).name
+
+    def _all_agree(self, iteration: int) -> bool:
+        if get_world_size() == 1:
+            return self._told is not None
+        if iteration % self.interval:
+            return False
+        told = torch.tensor(int(self._told is not None))
+        all_reduce(told, 'max')
+        return bool(told.item())
+
+
+def _common_batches(loader: DataLoader) -> int:
+    """Batches that every process has at least, so that all can exchange something in them."""
+    if get_world_size() == 1:
+        return len(loader)
+    if type(loader.sampler) is not DefaultSampler or not loader.batch_size:
+        return 0
+    return len(loader.dataset) // get_world_size() // loader.batch_size
+
+
+def _start_worker(
+    start: Callable[[int], None] | None, signals: Sequence[signal.Signals], worker: int
+) -> None:
+    """Let a worker of a data loader outlive signals that all processes of a job get.
+
+    From its own process, which ends workers so, it takes them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def wait() -> None:
+        while True:
+            # A handler would not tell who sent it.
+            if signal.sigwaitinfo(signals).si_pid == os.getppid():
+                os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+    if start is not None:
+        start(worker)
