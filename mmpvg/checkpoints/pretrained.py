@@ -46,7 +46,7 @@ class PretrainedViT:
     Raises:
         ValueError: If ``pe_norms`` is unknown.
 
-    Example:
+    Examples:
         >>> from mmpvg.models import MPVGViT
         >>> init = dict(type='mmpvg.PretrainedViT', checkpoint='timm://deit_tiny_patch16_224')
         >>> vit = MPVGViT('deit-tiny', init_cfg=init)  # vit.init_weights() then loads it

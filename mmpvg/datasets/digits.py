@@ -48,7 +48,7 @@ def make_digits_dataset(
         ImportError: scikit-learn, which holds the digits, is not there.
         ValueError: ``scale`` below 1 or a negative seed.
 
-    Example:
+    Examples:
         >>> from mmpvg.datasets import make_digits_dataset
         >>> make_digits_dataset('data/digits')
         {'train': 1438, 'val': 359}

@@ -71,7 +71,7 @@ def make_sample_dataset(
             damaged (and ``force`` is False), or files that are no sample data set (these are never
             replaced).
 
-    Example:
+    Examples:
         >>> from mmpvg.datasets import make_sample_dataset
         >>> make_sample_dataset('data/sample', num_train=8, num_val=2).images
         {'train': 8, 'val': 2}

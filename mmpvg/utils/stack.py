@@ -44,7 +44,7 @@ def require_stack(*modules: str) -> None:
             sentence and holds the command that mends it.
         ValueError: A name is none of the five.
 
-    Example:
+    Examples:
         >>> require_stack('mmdet', 'mmseg')
     """
     for module in modules:

@@ -94,7 +94,7 @@ class MPVGViT(BaseModule):
     Raises:
         ValueError: If an argument does not fit the others; the message names it and the fix.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmpvg.models import MPVGViT
         >>> vit = MPVGViT('deit-tiny', out_indices=(5, 11))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +92,7 @@ class MPVGViTAdapter(MPVGViT):
         ValueError: If an argument does not fit the others; the message names it and the fix.
         ImportError: If mmcv is missing or has no compiled operators.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmpvg.models import MPVGViTAdapter
         >>> backbone = MPVGViTAdapter('deit-tiny', norm_cfg=dict(type='BN'))
@@ -116,7 +117,7 @@ class MPVGViTAdapter(MPVGViT):
         layer_scale: float | None = 1.0,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         require_stack('mmcv')
         _check_decided(kwargs)

@@ -36,7 +36,7 @@ class TokenPooling(BaseModule):
     Raises:
         ValueError: If an argument does not fit the others; the message names it and the fix.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmpvg.models import TokenPooling
         >>> neck = TokenPooling('ggem', in_channels='deit-tiny', groups='heads')
