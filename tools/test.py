@@ -2,14 +2,14 @@
 
 import sys
 
-from mmpvg.checkpoints import RefusedFileError
 from mmpvg.engine.cli import test
 from mmpvg.engine.config.host import end_process
+from mmpvg.utils.errors import UserError
 
 if __name__ == '__main__':
     try:
         test()
-    except RefusedFileError as error:
+    except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         end_process(2)
     end_process()

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmpvg.utils.errors import UserError
+
 from ..models.backbones.mpvg_vit import MPVGViT
 from ..models.layers.windows import Grid
 from .inspection import NetworkRecord, record_network
@@ -81,7 +83,7 @@ def measure_counterbalance(vit: MPVGViT, batches: Iterable[Tensor]) -> Counterba
         for images in batches:
             record = record_network(vit, images)
             if grid not in (None, record.grid):
-                raise ValueError(
+                raise UserError(
                     f'images of one size are needed to average over them, got grids {grid} and '
                     f'{record.grid}'
                 )
@@ -91,7 +93,7 @@ def measure_counterbalance(vit: MPVGViT, batches: Iterable[Tensor]) -> Counterba
             sums = [block.embedding.double().sum(0) for block in record.blocks]
             embeddings, maps = embeddings + torch.stack(sums), maps + _last_norm_maps(record)
     if record is None:
-        raise ValueError('there is no image to look at')
+        raise UserError('there is no image to look at')
     number = sum(len(values) for values in delivered)
     before, after, cosine = (m.view(grid).cpu().numpy() for m in maps / number)
     return Counterbalance(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmpvg.utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class GaussianFit:
@@ -45,9 +47,9 @@ def fit_gaussian(field: np.ndarray, least_sigma: float = 0.3) -> GaussianFit:
 
     field = np.asarray(field, dtype=np.float64)
     if not np.isfinite(field).all():
-        raise ValueError('a map with values that are not finite has no Gaussian')
+        raise UserError('a map with values that are not finite has no Gaussian')
     if field.sum() <= 0:
-        raise ValueError('a map that is zero everywhere has no Gaussian')
+        raise UserError('a map that is zero everywhere has no Gaussian')
     height, width = field.shape
     y, x = np.arange(height), np.arange(width)
 

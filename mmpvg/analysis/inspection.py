@@ -14,6 +14,8 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 from ..models.backbones.mpvg_vit import MPVGViT
 from ..models.layers.windows import Grid
 
@@ -138,7 +140,7 @@ def find_vit(model: nn.Module) -> MPVGViT:
         if isinstance(module, MPVGViT):
             return module
     backbone = type(getattr(model, 'backbone', model)).__name__
-    raise ValueError(
+    raise UserError(
         f'{type(model).__name__} has the backbone {backbone}; this needs mmpvg.MPVGViT or '
         'mmpvg.MPVGViTAdapter'
     )
@@ -168,7 +170,7 @@ def image_files(
 
     source = check_source(path)
     if is_video(source):
-        raise ValueError(f'{path} is a video; give an image or a folder of images')
+        raise UserError(f'{path} is a video; give an image or a folder of images')
     files = [item.path for item in find_images(source, left_out).items]
     if limit is None or limit >= len(files):
         return files

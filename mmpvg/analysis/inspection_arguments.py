@@ -15,6 +15,7 @@ from tqdm import tqdm
 from mmpvg.datasets.checked_loading import BrokenSampleError
 from mmpvg.engine.config.host import check_device
 from mmpvg.utils.command_line import positive
+from mmpvg.utils.errors import MissingFileError, UserError
 from mmpvg.utils.folder import make_folder
 
 from .inspection import InspectedModel, image_files, open_model
@@ -60,16 +61,16 @@ def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
     """
     names = args.names or [Path(config).stem for config, _ in args.model]
     if len(names) != len(args.model):
-        raise ValueError(f'{len(args.model)} models need as many --names, got {len(names)}')
+        raise UserError(f'{len(args.model)} models need as many --names, got {len(names)}')
     if len(set(names)) != len(names):
-        raise ValueError(f'models need --names of their own, got {", ".join(names)}')
+        raise UserError(f'models need --names of their own, got {", ".join(names)}')
     if slashed := [name for name in names if '/' in name]:
-        raise ValueError(f'--names become names of files, which {slashed[0]!r} cannot be')
+        raise UserError(f'--names become names of files, which {slashed[0]!r} cannot be')
     for path in (path for files in args.model for path in files):
         if path != 'none' and '://' not in path and not Path(path).is_file():
-            raise FileNotFoundError(f'{path} does not exist')
+            raise MissingFileError(f'{path} does not exist')
     if 'images' in args and args.images.resolve() == args.out.resolve():
-        raise ValueError(f'{args.out} is the folder of the images; give another --out')
+        raise UserError(f'{args.out} is the folder of the images; give another --out')
     check_device(args.device)
     make_folder(args.out)
     for name, (config, checkpoint) in zip(names, args.model):

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmpvg.utils.errors import UserError
+
 from ..models.backbones.mpvg_vit import MPVGViT
 from ..models.layers import resize_position_embedding
 from ..models.layers.windows import Grid
@@ -82,7 +84,7 @@ def delivered_tables(
         ValueError: If the network has no PE.
     """
     if vit.position_embedding is None:
-        raise ValueError('this network has no position embedding')
+        raise UserError('this network has no position embedding')
     grid = grid or vit.position_embedding.grid
     kernel = kernel or vit.position_embedding.interpolate_mode
     with torch.no_grad():

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 from ..models.backbones.mpvg_vit import MPVGViT
 from .inspection import record_network
 
@@ -43,14 +45,14 @@ def accumulate_fields(
             values = features(images)
         for value in values:
             if not torch.isfinite(value).all():
-                raise ValueError('a feature is not finite: is the checkpoint broken?')
+                raise UserError('a feature is not finite: is the checkpoint broken?')
         gradients = [
             torch.autograd.grad(value.sum(), images, retain_graph=index < len(values) - 1)[0]
             for index, value in enumerate(values)
         ]
         fields = fields + torch.stack([g.double().mean(1).clamp(min=0).sum(0) for g in gradients])
     if isinstance(fields, float):
-        raise ValueError('there is no image to look at')
+        raise UserError('there is no image to look at')
     totals = fields.sum((1, 2), keepdim=True)
     return (fields / totals.where(totals > 0, torch.ones_like(totals))).cpu().numpy()
 
@@ -120,15 +122,15 @@ def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
         ValueError: If the state is unknown, there is no PE to change, or none that was drawn.
     """
     if state not in PE_STATES:
-        raise ValueError(f'unknown state of the PE {state!r}; choose one of {", ".join(PE_STATES)}')
+        raise UserError(f'unknown state of the PE {state!r}; choose one of {", ".join(PE_STATES)}')
     if state == 'as it is':
         yield
         return
     position_embedding = vit.position_embedding
     if position_embedding is None:
-        raise ValueError(f'this network has no position embedding that could be {state}')
+        raise UserError(f'this network has no position embedding that could be {state}')
     if state == PE_STATES[2] and not isinstance(position_embedding.table, nn.Parameter):
-        raise ValueError(f'a fixed sinusoid was never drawn, so it cannot be {state}')
+        raise UserError(f'a fixed sinusoid was never drawn, so it cannot be {state}')
     rows = [r for r in (position_embedding.table, position_embedding.cls_row) if r is not None]
     kept = [r.detach().clone() for r in rows]
     try:

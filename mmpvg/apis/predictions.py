@@ -7,6 +7,8 @@ from collections.abc import Callable
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, DumpResults
 
+from mmpvg.utils.errors import UserError
+
 from .streamed_results import streamed
 from .tta import evaluators
 
@@ -54,7 +56,7 @@ def keep_predictions(cfg: Config, out: str) -> Callable[[], BaseMetric] | None:
         evaluators(cfg)[0].update(output_dir=out, keep_results=True)
         return None
     if not out.endswith(('.pkl', '.pickle')):
-        raise ValueError(f'--out of a detector or a classifier must end with .pkl, got {out}')
+        raise UserError(f'--out of a detector or a classifier must end with .pkl, got {out}')
 
     def dump() -> BaseMetric:
         if scope == 'mmdet':

@@ -8,6 +8,8 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmpvg.utils.errors import UserError
+
 _DET_META = (
     'img_id',
     'img_path',
@@ -40,7 +42,7 @@ def use_tta(cfg: Config) -> None:
     elif cfg.get('default_scope') == 'mmpretrain':
         complete_for_classification(cfg)
     elif missing := [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]:
-        raise ValueError(
+        raise UserError(
             f'--tta needs {" and ".join(missing)} in the config; see configs/_base_/ for examples'
         )
     cfg.model = ConfigDict(**deepcopy(cfg.tta_model), module=cfg.model)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from mmpvg.utils.errors import UserError
+
 from ..models.backbones import VIT_ARCHS
 from .resize import Grid, split_rows
 from .sinusoids import find_sinusoid
@@ -31,7 +33,7 @@ def backbone_arguments(
     """
     tensors = source.tensors
     if not source.depth:
-        raise ValueError(f'{source.label} holds no transformer block')
+        raise UserError(f'{source.label} holds no transformer block')
     patch_size = tensors['patch_embed.proj.weight'].shape[3]
     arguments = dict(arch=_arch(source, num_heads or source.num_heads), patch_size=patch_size)
     table, pe_type = tensors.get('position_embedding.table'), 'learnable'
@@ -49,7 +51,7 @@ def backbone_arguments(
             pe_type = find_sinusoid(table, cls_row) or pe_type
     relative = any('.attn.rel_pos.mlp.' in name for name in tensors)
     if table is None and not relative:
-        raise ValueError(f'{source.label} has no learned position embedding, whose size would tell')
+        raise UserError(f'{source.label} has no learned position embedding, whose size would tell')
     if table is not None:
         height, width = (side * patch_size for side in table.shape[1:3])
         arguments['img_size'] = height if height == width else (height, width)
@@ -84,7 +86,7 @@ def _arch(source: SourceViT, num_heads: int | None) -> str | dict:
             if num_heads in (None, arch.num_heads):
                 return name
     if num_heads is None and source.dims % 64:
-        raise ValueError(
+        raise UserError(
             f'{source.label} is {source.dims} wide, which tells no number of heads; pass it as '
             'num_heads'
         )
@@ -104,7 +106,7 @@ def _gaussian(source: SourceViT) -> dict[str, str]:
     if all(a is None for a in amplitudes):
         return {}
     if any(a is None for a in amplitudes):
-        raise ValueError(
+        raise UserError(
             f'{source.label} has a Gaussian bias in some blocks alone, which its windows would '
             'tell, but weights do not; load it with PretrainedViT into a backbone with the '
             "window_size and gaussian_blocks='window' that it was trained with"

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmpvg.utils.errors import UserError
+
 _ATTENTION = r'MultiHeadDotProductAttention_1'
 _BLOCK = r'Transformer/encoderblock_(\d+)/'
 
@@ -63,7 +65,7 @@ def read_augreg(path: str) -> tuple[dict[str, Tensor], int | None]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
+        raise UserError(
             f'cannot read {path}: it is truncated or no AugReg file ({error})'
         ) from error
     # Optimizer checkpoints keep the weights one level down.
@@ -91,7 +93,7 @@ def _fuse_qkv(arrays: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]
         for part, renamed in (('kernel', 'weight'), ('bias', 'bias')):
             names = [f'{attention}/{which}/{part}' for which in ('query', 'key', 'value')]
             if missing := [name for name in names if name not in arrays]:
-                raise ValueError(f'{path} lacks {missing[0]}; it is not a whole AugReg file')
+                raise UserError(f'{path} lacks {missing[0]}; it is not a whole AugReg file')
             joined = [_LAYOUTS[f'to heads, {part}'](arrays.pop(name)) for name in names]
             fused[f'blocks.{block}.attn.qkv.{renamed}'] = np.concatenate(joined)
     return fused

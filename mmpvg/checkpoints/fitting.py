@@ -7,6 +7,8 @@ import re
 import torch
 from torch import Tensor
 
+from mmpvg.utils.errors import UserError
+
 from ..models.backbones import VIT_ARCHS, MPVGViT
 from .report import LoadReport
 from .resize import Grid, adapt_channels, resize_patch_kernel
@@ -41,7 +43,7 @@ def fit(
             finite. The message names the offending value and the fix.
     """
     if pe_norms not in PE_NORM_STARTS:
-        raise ValueError(f"pe_norms must be 'zero' or 'one', got {pe_norms!r}")
+        raise UserError(f"pe_norms must be 'zero' or 'one', got {pe_norms!r}")
     return _Fitting(source, backbone, grid, pe_norms).run()
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from mmengine.logging import HistoryBuffer
 
+from mmpvg.utils.errors import UserError
+
 # Modules whose objects stand beside the weights in published checkpoints: arguments, configs,
 # optimizers, logged numbers. None of them is imported or called; a Placeholder takes their place.
 _MODULES = (
@@ -56,7 +58,7 @@ _MAX_DEPTH = 100
 _NUMERIC = re.compile(r'[biufcSU]\d{1,6}')
 
 
-class RefusedFileError(ValueError):
+class RefusedFileError(UserError):
     """A file that is not read: it asks for code to be run, is damaged, or is of another kind.
 
     Whatever code it names has not run.

@@ -11,6 +11,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmpvg.checkpoints.reading import download
 from mmpvg.checkpoints.safe_load import RefusedFileError, load_pth, placeholders_in
+from mmpvg.utils.errors import MissingFileError, UserError
 
 from .finite_state import first_of, not_finite_in
 
@@ -37,7 +38,7 @@ def read_checkpoint(source: str | Path, whole: bool = False) -> Any:
     url = _url_of(source)
     path = osp.expanduser(source) if url is None else download(url)
     if not osp.isfile(path):
-        raise FileNotFoundError(f'checkpoint {path} does not exist; give a .pth file or a URL')
+        raise MissingFileError(f'checkpoint {path} does not exist; give a .pth file or a URL')
     try:
         checkpoint = load_pth(path)
     except RefusedFileError as error:
@@ -103,5 +104,5 @@ def _url_of(source: str) -> str | None:
             'open-mmlab:// and mmcls:// are; copy it to this machine and give the file'
         )
     if name not in urls:
-        raise ValueError(f'{scheme}:// has no model {name!r}')
+        raise UserError(f'{scheme}:// has no model {name!r}')
     return urls[name]

@@ -10,6 +10,7 @@ from mmengine.model.weight_init import update_init_info
 from torch import nn
 
 from mmpvg.registry import WEIGHT_INITIALIZERS
+from mmpvg.utils.errors import UserError
 
 from ..models.backbones import MPVGViT
 from .fitting import PE_NORM_STARTS, fit
@@ -61,7 +62,7 @@ class PretrainedViT:
         pe_norms: str = 'zero',
     ) -> None:
         if pe_norms not in PE_NORM_STARTS:
-            raise ValueError(f"pe_norms must be 'zero' or 'one', got {pe_norms!r}")
+            raise UserError(f"pe_norms must be 'zero' or 'one', got {pe_norms!r}")
         self.checkpoint = checkpoint
         self.prefix = prefix
         self.key = key

@@ -14,6 +14,8 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
+from mmpvg.utils.errors import MissingFileError, UserError
+
 from .augreg import read_augreg
 from .safe_load import load_pth
 
@@ -94,7 +96,7 @@ def read_weights(source: str, key: str | None = None) -> Weights:
     if osp.isdir(source):
         return _read_folder(source, key)
     if not osp.isfile(source):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'checkpoint {source} does not exist; give a file, a folder, a URL, or timm://NAME'
         )
     return _read_file(source, key)
@@ -121,7 +123,7 @@ def _read_folder(folder: str, key: str | None) -> Weights:
     for name in _FOLDER_FILES:
         if osp.isfile(osp.join(folder, name)):
             return _read_file(osp.join(folder, name), key)
-    raise ValueError(
+    raise UserError(
         f'{folder} is a folder without {", ".join(_FOLDER_FILES[:4])}; give the file of weights'
     )
 
@@ -130,15 +132,15 @@ def _read_shards(path: str) -> Weights:
     """Join the files that an index names; all lie beside it."""
     shards = _read_json(path).get('weight_map')
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise ValueError(f'{path} is no index of shards: it has no weight_map of file names')
+        raise UserError(f'{path} is no index of shards: it has no weight_map of file names')
     tensors = {}
     for name in sorted(set(shards.values())):
         shard = osp.join(osp.dirname(path), name)
         if osp.basename(name) != name or not osp.isfile(shard):
-            raise ValueError(f'{path} names {name!r}, which is no file beside it; get it too')
+            raise UserError(f'{path} names {name!r}, which is no file beside it; get it too')
         tensors.update(_read_file(shard, None).tensors)
     if missing := [name for name in shards if name not in tensors]:
-        raise ValueError(f'the shards of {path} lack {", ".join(missing[:3])}; get them again')
+        raise UserError(f'the shards of {path} lack {", ".join(missing[:3])}; get them again')
     return Weights(tensors)
 
 
@@ -147,9 +149,9 @@ def _read_json(path: str) -> dict:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f'cannot read {path}: it is no JSON ({str(error)[:80]})') from None
+        raise UserError(f'cannot read {path}: it is no JSON ({str(error)[:80]})') from None
     if not isinstance(content, dict):
-        raise ValueError(f'cannot read {path}: it holds a {type(content).__name__}, no dict')
+        raise UserError(f'cannot read {path}: it holds a {type(content).__name__}, no dict')
     return content
 
 
@@ -164,18 +166,18 @@ def _kind_of(path: str) -> str:
     if head[:4] == b'PK\x03\x04' or (head[:1] == b'\x80' and _TORCH_MAGIC in head):
         return 'pth'
     if head[:1] == b'\x80':
-        raise ValueError(
+        raise UserError(
             f'cannot read {path}: it is a pickle of objects, which may run anything, as those of '
             "detectron2's model zoo. If you trust it, turn it into safetensors once: "
             f'{convert_pickle_command(path)}'
         )
     if path.endswith('.safetensors'):
-        raise ValueError(f'cannot read {path}: it is truncated or not safetensors; get it again')
+        raise UserError(f'cannot read {path}: it is truncated or not safetensors; get it again')
     shown = head.split(b'\n')[0][:40]
     looks = 'empty' if not head else f'text or something else, starting with {shown!r}'
     if head.startswith(b'version https://git-lfs'):
         looks = 'a git-lfs pointer: fetch the real file with `git lfs pull`'
-    raise ValueError(f'cannot read {path}: it is no checkpoint but {looks}')
+    raise UserError(f'cannot read {path}: it is no checkpoint but {looks}')
 
 
 def convert_pickle_command(path: str) -> str:
@@ -198,7 +200,7 @@ def _read_safetensors(path: str) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(
+        raise UserError(
             f'cannot read {path}: it is truncated or damaged; get it again ({error})'
         ) from error
 
@@ -207,7 +209,7 @@ def _unwrap(content: Any, path: str, key: str | None) -> Weights:
     """Find the dict of tensors inside a checkpoint."""
     if key is not None:
         if not isinstance(content, Mapping) or not _has_tensors(content.get(key)):
-            raise ValueError(f'{path} has no weights at {key!r}; it holds {_listed(content)}')
+            raise UserError(f'{path} has no weights at {key!r}; it holds {_listed(content)}')
         return Weights(_tensors(content[key]))
     left: list[str] = []
     while isinstance(content, Mapping) and not _has_tensors(content):
@@ -218,7 +220,7 @@ def _unwrap(content: Any, path: str, key: str | None) -> Weights:
         left += [k for k in found if k != known[0]]
         content = content[known[0]]
     if not _has_tensors(content):
-        raise ValueError(
+        raise UserError(
             f'{path} holds no weights under a usual name ({", ".join(_WEIGHT_KEYS)}), but '
             f'{_listed(content)}; if one of them is the weights, name it with key='
         )
@@ -248,7 +250,7 @@ def _listed(content: Any) -> str:
 def download(url: str) -> str:
     """Fetch a file into torch's hub folder, once per host; half a download leaves nothing."""
     if urlparse(url).scheme not in ('http', 'https', 'file'):
-        raise ValueError(f'cannot fetch {url}; give an http(s) URL, a file, or timm://NAME')
+        raise UserError(f'cannot fetch {url}; give an http(s) URL, a file, or timm://NAME')
     from filelock import FileLock
 
     folder = osp.join(torch.hub.get_dir(), 'checkpoints')
@@ -262,7 +264,7 @@ def download(url: str) -> str:
             try:
                 torch.hub.download_url_to_file(url, path, progress=True)
             except OSError as error:
-                raise ValueError(
+                raise UserError(
                     f'cannot download {url} ({error}); fetch it on another machine and give the '
                     'file instead'
                 ) from error

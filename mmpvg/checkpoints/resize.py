@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from mmpvg.utils.errors import UserError
+
 from ..models.layers import resize_position_embedding
 
 Grid = tuple[int, int]
@@ -56,7 +58,7 @@ def split_rows(
     if len(readings) != 1:
         expected = f'grid {tuple(grid)}' if grid else 'a square grid'
         found = ' or '.join(f'{n} + {h}x{w}' for n, (h, w) in readings) or 'none'
-        raise ValueError(
+        raise UserError(
             f'{label}: a position embedding of {num_rows} rows with the extra tokens '
             f'{list(extra)} fits {expected} in {len(readings)} ways ({found}); tell its grid of '
             'patches with grid=(h, w)'

@@ -13,6 +13,7 @@ from mmengine.runner import FlexibleRunner, Runner
 
 from mmpvg.checkpoints.integrity import find_damage
 from mmpvg.checkpoints.safe_load import load_pth
+from mmpvg.utils.errors import UserError
 
 from .finite_state import first_of, not_finite_in
 from .training_state import RUN_VARIABLE, missing_state
@@ -102,7 +103,7 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     if not note.exists() and all(problem.startswith(_WITHOUT) for problem in passed_over):
         # Not checkpoints of a run, but weights that somebody keeps here.
         return None
-    raise ValueError(
+    raise UserError(
         f'{work_dir} has no whole checkpoint to resume from, as the warnings above say; move '
         f'{note.name} and the checkpoints away to train from the beginning'
     )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from mmpvg.utils.errors import UserError
+
 from .families import TIMM, find_family, looks_like
 from .reading import Pixels, Weights
 
@@ -74,7 +76,7 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
     family = find_family(inside)
     if family is None:
         names = inside or weights.tensors
-        raise ValueError(
+        raise UserError(
             f'{label} holds no plain ViT under prefix {prefix!r}: {looks_like(names)}. '
             'timm, DeiT, DeiT III, AugReg, MAE, DINOv2, LaPE, ViTDet, ViT-Adapter, mmpretrain, '
             'mmseg and mmpvg are read'
@@ -102,7 +104,7 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
             leftovers.append(name)
     # Of a bare ViT, heads and the like have no prefix to tell them apart.
     if leftovers:
-        raise ValueError(
+        raise UserError(
             f'{label} was read as a {family.name} ViT, but {len(leftovers)} of its parts have no '
             f'place in MPVGViT ({", ".join(leftovers[:4])}{", ..." if leftovers[4:] else ""}): '
             f'{looks_like(leftovers)}. Without them it would be another network'
@@ -122,7 +124,7 @@ def _straighten(source: SourceViT) -> None:
     if kernel.ndim == 5 and kernel.shape[2] == 1:  # Prithvi's, (D, C, frames, P, P)
         tensors['patch_embed.proj.weight'] = kernel[:, :, 0]
     elif kernel.ndim != 4:
-        raise ValueError(
+        raise UserError(
             f'{source.label} has a patch embedding of shape {tuple(kernel.shape)}, where (D, C, P, '
             'P) is read, or (D, C, 1, P, P) for one frame'
         )
@@ -155,12 +157,12 @@ def _heads_of(tensors: Mapping[str, Tensor], dims: int) -> int | None:
 def _find_prefix(tensors: Mapping[str, Tensor], label: str) -> str:
     found = sorted({match[1] for name in tensors if (match := _STEM.fullmatch(name))})
     if not found:
-        raise ValueError(
+        raise UserError(
             f'{label} holds no plain ViT: no patch_embed.proj.weight is in it; '
             f'{looks_like(tensors)}'
         )
     if len(found) > 1:
-        raise ValueError(
+        raise UserError(
             f'{label} holds several ViTs, at {", ".join(map(repr, found))}; choose one with prefix='
         )
     return found[0]

@@ -13,6 +13,8 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
+from mmpvg.utils.errors import UserError
+
 from .mmengine_reading import read_checkpoint
 
 
@@ -42,7 +44,7 @@ def fit_weights(model: nn.Module, checkpoint: Any, source: str | None) -> None:
         ValueError: If it does not fit the model.
     """
     if not isinstance(checkpoint, dict):
-        raise ValueError(f'{source} holds no weights but a {type(checkpoint).__name__}')
+        raise UserError(f'{source} holds no weights but a {type(checkpoint).__name__}')
     with _misfits_named(source):
         _load_checkpoint_to_model(model, checkpoint, strict=True)
 
@@ -70,7 +72,7 @@ def _misfits_named(source: str | None) -> Iterator[None]:
     except RuntimeError as error:
         if not str(error).startswith('The model and loaded state dict do not match'):
             raise
-        raise ValueError(
+        raise UserError(
             f'{source} does not fit the model of the config: {_in_few_words(str(error))}. Give the '
             'config that it was trained with, with the same --cfg-options'
         ) from error

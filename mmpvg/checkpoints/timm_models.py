@@ -7,6 +7,8 @@ import difflib
 import torch
 from torch import nn
 
+from mmpvg.utils.errors import UserError
+
 from ..models.backbones import MPVGViT
 from .arguments import backbone_arguments
 from .families import MMPVG
@@ -39,11 +41,11 @@ def read_timm(name: str) -> Weights:
     if ':' not in name and not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models('*vit*'), n=3, cutoff=0.5)
         near += difflib.get_close_matches(architecture, timm.list_models('deit*'), n=2, cutoff=0.5)
-        raise ValueError(f'timm has no model {architecture!r}; near ones: {", ".join(near)}')
+        raise UserError(f'timm has no model {architecture!r}; near ones: {", ".join(near)}')
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm, the hub and safetensors raise many kinds
-        raise ValueError(
+        raise UserError(
             f'timm cannot get the weights of {name} ({type(error).__name__}: {error}). Without '
             'network give a file of them with --backbone FILE, or start from nothing with '
             '--cfg-options model.backbone.init_cfg=None'
@@ -73,11 +75,11 @@ def weights_of(model: nn.Module, label: str) -> Weights:
         return weights  # our own network in timm's form
     grid = getattr(getattr(model, 'patch_embed', None), 'grid_size', None)
     if grid is None:
-        raise ValueError(f'{label} is a {type(model).__name__} of timm, which is no plain ViT')
+        raise UserError(f'{label} is a {type(model).__name__} of timm, which is no plain ViT')
     weights = weights._replace(grid=tuple(grid), num_heads=model.blocks[0].attn.num_heads)
     difference = _compare(model, weights, label)
     if not difference <= _ANOTHER:  # NaN too
-        raise ValueError(
+        raise UserError(
             f'{label} has the names of a plain ViT and is another network ({_structure(model)}): '
             f'with its weights, the features of MPVGViT differ from its own by {difference:.0%}'
         )

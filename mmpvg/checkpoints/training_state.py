@@ -10,6 +10,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
+from mmpvg.utils.errors import UserError
+
 # Names the run that all starts and restarts of one job belong to. Set by the launching scripts.
 RUN_VARIABLE = 'MMPVG_RUN'
 
@@ -64,14 +66,14 @@ def check_training_state(runner: Runner, checkpoint: dict) -> None:
         'of --resume'
     )
     if missing := missing_state(checkpoint):
-        raise ValueError(
+        raise UserError(
             f'cannot resume from {source}: it has no {", ".join(missing)}, so training could not '
             f'go on as it was; {weights_only}'
         )
     differences = _model_differences(runner, checkpoint['state_dict'])
     if differences := differences or _optimizer_differences(runner, checkpoint):
         config = getattr(runner.cfg, 'filename', None) or 'the config'
-        raise ValueError(
+        raise UserError(
             f'cannot resume from {source}: it is not of the model and optimizer of {config}: '
             f'{"; ".join(differences)}. Resume with the config and the --cfg-options of the run '
             f'that wrote it; {weights_only}'

@@ -20,6 +20,7 @@ from mmpvg.engine.config.config_model import build_config_model, read_config
 from mmpvg.engine.config.preflight import check_data_files
 from mmpvg.engine.hooks.class_count import check_data_classes
 from mmpvg.utils import require_stack
+from mmpvg.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def load_candidates(
     _check_classes(cfgs[1], loaders[0].dataset)
     for config, cfg, model, checkpoint, loader in zip(configs, cfgs, models, checkpoints, loaders):
         if (cfg.get('test_cfg') or {}).get('fp16'):
-            raise ValueError(
+            raise UserError(
                 f'{config} sets test_cfg.fp16, but checkpoints are compared in float32; pass '
                 '--cfg-options test_cfg.fp16=False'
             )
@@ -99,12 +100,12 @@ def _check_tasks(configs: Sequence[str | Path]) -> None:
     scopes = [read_config(config).get('default_scope') for config in configs]
     for config, scope in zip(configs, scopes):
         if scope not in ('mmdet', 'mmseg'):
-            raise ValueError(
+            raise UserError(
                 f'{config} has default_scope {scope!r}; detectors (mmdet) and segmenters (mmseg) '
                 'can be compared, whose predictions have a place in the image'
             )
     if scopes[0] != scopes[1]:
-        raise ValueError(
+        raise UserError(
             f'{configs[0]} is of {scopes[0]}, {configs[1]} of {scopes[1]}; give two of one task'
         )
     require_stack(scopes[0])
@@ -122,7 +123,7 @@ def _loader(cfg: Config, first: Config) -> DataLoader:
         if 'pipeline' in dataset and pipeline is not None:
             dataset.pipeline = pipeline
         elif cfg.test_dataloader.dataset != first.test_dataloader.dataset:
-            raise ValueError(
+            raise UserError(
                 'the test sets of the two configs differ, and one joins several data sets, each '
                 'with a pipeline of its own; let both configs have the same test_dataloader'
             )
@@ -135,7 +136,7 @@ def _check_classes(cfg: Config, dataset: Dataset) -> None:
         return
     classes = DATASETS.build({**deepcopy(own), 'lazy_init': True}).metainfo.get('classes')
     if list(classes or ()) != list(dataset.metainfo.get('classes') or ()):
-        raise ValueError(
+        raise UserError(
             f'the two configs have different classes: {_few(dataset.metainfo.get("classes"))} and '
             f'{_few(classes)}; only checkpoints for the same classes can be compared'
         )

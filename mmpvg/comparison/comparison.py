@@ -14,6 +14,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR
 from mmengine.utils import ProgressBar
 
+from mmpvg.utils.errors import UserError
+
 from .candidates import Candidate
 from .class_metrics import metrics_by_class
 from .image_scores import ImageScore, image_score
@@ -152,7 +154,7 @@ def evaluate_candidate(
     """
     size = len(candidate.dataset)
     if not size:
-        raise ValueError(f'the test set of {candidate.config} has no image')
+        raise UserError(f'the test set of {candidate.config} has no image')
     # COCO's tools print.
     with contextlib.redirect_stdout(io.StringIO()):
         gathered = _build_evaluator(evaluator)

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData
 
 from mmpvg.apis.tta import evaluators
+from mmpvg.utils.errors import UserError
 
 _NO_TRUTH = (
     'the test pipeline loads no ground truth, so there is nothing to compare with; add '
@@ -132,7 +133,7 @@ def instance_f1(
 
 def _segmentation_score(sample: BaseDataElement, num_classes: int, ignore_index: int) -> float:
     if 'gt_sem_seg' not in sample:
-        raise ValueError(_NO_TRUTH)
+        raise UserError(_NO_TRUTH)
     return mean_iou(
         sample.pred_sem_seg.data[0], sample.gt_sem_seg.data[0], num_classes, ignore_index
     )
@@ -140,9 +141,9 @@ def _segmentation_score(sample: BaseDataElement, num_classes: int, ignore_index:
 
 def _detection_score(sample: BaseDataElement, score_thr: float, masks: bool) -> float:
     if 'pred_instances' not in sample:
-        raise ValueError('the model predicts no instances; give a detector of instances')
+        raise UserError('the model predicts no instances; give a detector of instances')
     if 'labels' not in sample.get('gt_instances', ()):
-        raise ValueError(_NO_TRUTH)
+        raise UserError(_NO_TRUTH)
     sample = sample.cpu()
     found = sample.pred_instances
     found = found[found.scores > score_thr]
@@ -173,7 +174,7 @@ def _encoded_masks(instances: InstanceData) -> list[dict]:
     from pycocotools.mask import encode
 
     if 'masks' not in instances:
-        raise ValueError(
+        raise UserError(
             'test_evaluator measures masks (segm), but the model or the test pipeline gives none; '
             'set test_evaluator.metric=bbox, and with_mask=True in LoadAnnotations otherwise'
         )
@@ -191,7 +192,7 @@ def _coco_boxes(instances: InstanceData) -> list[list[float]]:
 
 def _check_shapes(prediction: tuple, truth: tuple) -> None:
     if tuple(prediction) != tuple(truth):
-        raise ValueError(
+        raise UserError(
             f'the prediction has {prediction[0]}x{prediction[1]} pixels, the ground truth '
             f'{truth[0]}x{truth[1]}; put LoadAnnotations after Resize in the test pipeline, so '
             'that the ground truth keeps its size'

@@ -9,6 +9,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmpvg.utils.errors import UserError
+
 # In a sample's metainfo: files that it stands for, with what is wrong with each.
 REPLACED = 'replaced_files'
 
@@ -16,7 +18,7 @@ REPLACED = 'replaced_files'
 _IGNORED = 255
 
 
-class LabelRangeError(ValueError):
+class LabelRangeError(UserError):
     """A label that the model has no output for: the classes of data and config do not fit."""
 
 

@@ -10,12 +10,13 @@ from mmcv.transforms import BaseTransform
 from PIL import Image, UnidentifiedImageError
 
 from mmpvg.registry import TRANSFORMS
+from mmpvg.utils.errors import UserError
 
 from .checks.image_files import check_image_header, open_image
 from .checks.label_maps import unusable_labels
 
 
-class BrokenSampleError(ValueError):
+class BrokenSampleError(UserError):
     """An image or its annotation cannot be used; another image can.
 
     Args:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from mmpvg.utils.errors import UserError
+
 
 class Damage(NamedTuple):
     """What was done to an image.
@@ -48,17 +50,17 @@ def damage_dataset(
     """
     ways = {**_FILES, **_OF_TASK.get(task, {})}
     if task not in _OF_TASK:
-        raise ValueError(f'task {task!r} is not known; there are {", ".join(_OF_TASK)}')
+        raise UserError(f'task {task!r} is not known; there are {", ".join(_OF_TASK)}')
     kinds = [kind for kind in ways if kind != 'label outside'] if kinds is None else list(kinds)
     for kind in kinds:
         if kind not in ways:
-            raise ValueError(f'kind {kind!r} is not known; there are {", ".join(ways)}')
+            raise UserError(f'kind {kind!r} is not known; there are {", ".join(ways)}')
     out_dir = Path(out_dir)
     shutil.copytree(data_dir, out_dir)
     ann_file = out_dir / 'annotations/instances_train.json'
     coco = json.loads(ann_file.read_text(encoding='utf-8'))
     if number > len(coco['images']):
-        raise ValueError(f'there are {len(coco["images"])} images to damage, not {number}')
+        raise UserError(f'there are {len(coco["images"])} images to damage, not {number}')
     chance = random.Random(seed)
     done = []
     for index, image in enumerate(chance.sample(coco['images'], number)):

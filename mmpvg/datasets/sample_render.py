@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmpvg.utils.errors import MissingFileError
+
 from .sample_shapes import Shape, draw_shape
 
 # Photographs inside scikit-image's own wheel. No photograph serves both splits.
@@ -94,7 +96,7 @@ def load_photos(split: str) -> dict[str, Image.Image]:
     photos = {}
     for name in SAMPLE_PHOTOS[split]:
         if not (folder / name).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'{folder / name} is missing: this scikit-image does not carry its photographs; '
                 'install the wheel: pip install --force-reinstall --only-binary :all: scikit-image'
             )

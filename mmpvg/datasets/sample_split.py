@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmpvg.utils.errors import UserError
+
 from .sample_render import Scene, load_photos, render_scene
 from .sample_shapes import SAMPLE_CLASSES
 
@@ -27,7 +29,7 @@ def sample_scene(split: str, index: int, seed: int = 0, photos: dict | None = No
         ValueError: Unknown split, or a negative index or seed.
     """
     if split not in SAMPLE_SPLITS:
-        raise ValueError(f'split must be one of {SAMPLE_SPLITS}, got {split!r}')
+        raise UserError(f'split must be one of {SAMPLE_SPLITS}, got {split!r}')
     index, seed = whole_number('index', index, at_least=0), whole_number('seed', seed, at_least=0)
     rng = np.random.default_rng([seed, SAMPLE_SPLITS.index(split), index])
     return render_scene(rng, load_photos(split) if photos is None else photos)
@@ -118,5 +120,5 @@ def whole_number(name: str, value: int, at_least: int) -> int:
         ValueError: It is no whole number, or too small.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
-        raise ValueError(f'{name} must be a whole number of at least {at_least}, got {value!r}')
+        raise UserError(f'{name} must be a whole number of at least {at_least}, got {value!r}')
     return int(value)

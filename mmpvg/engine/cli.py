@@ -21,6 +21,7 @@ from mmpvg.checkpoints.finite_state import require_finite
 from mmpvg.checkpoints.mmengine_reading import read_checkpoints_safely
 from mmpvg.checkpoints.resume import agree_on_checkpoint, resume_from, resume_from_latest
 from mmpvg.checkpoints.strict import strict_loading
+from mmpvg.utils.errors import MissingFileError, UserError
 
 from ..utils import require_stack
 from .config.backbone_start import start_backbone
@@ -125,7 +126,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise ValueError(
+            raise UserError(
                 '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: the total '
                 'batch that its learning rate was chosen for'
             )
@@ -238,7 +239,7 @@ def _load_config(args: argparse.Namespace) -> Config:
 def _existing_checkpoint(path: str) -> str:
     # A URL or an object store path is the loader's to find.
     if '://' not in path and not osp.isfile(path):
-        raise FileNotFoundError(f'checkpoint {path} does not exist; give a .pth file or a URL')
+        raise MissingFileError(f'checkpoint {path} does not exist; give a .pth file or a URL')
     return path
 
 

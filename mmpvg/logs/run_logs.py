@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmpvg.utils.errors import MissingFileError, UserError
+
 # Told with every line, and no result.
 _NO_CURVES = ('epoch', 'iter', 'step', 'time', 'data_time', 'memory')
 
@@ -55,7 +57,7 @@ def read_run_logs(work_dir: str | Path) -> dict[str, Curve]:
     path = Path(work_dir)
     files = [path] if path.is_file() else sorted(path.glob('*/vis_data/scalars.json'))
     if not files:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'{path} holds no log of mmengine (TIMESTAMP/vis_data/scalars.json); give the work dir '
             'of a run'
         )
@@ -83,7 +85,7 @@ def read_run_logs(work_dir: str | Path) -> dict[str, Curve]:
                 curve.values.append(float(value))
     curves = {name: curve for name, curve in curves.items() if curve.values}
     if not curves:
-        raise ValueError(f'{path} has a log without a curve: its run ended before the first line')
+        raise UserError(f'{path} has a log without a curve: its run ended before the first line')
     return curves
 
 

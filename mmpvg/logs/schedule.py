@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
+from mmpvg.utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class LearningRateCurve:
@@ -50,7 +52,7 @@ def learning_rate_curve(
     epoch_length = None
     if 'max_epochs' in cfg.train_cfg:
         if num_images is None:
-            raise ValueError(
+            raise UserError(
                 f'this training runs {cfg.train_cfg.max_epochs} epochs; tell how many images make '
                 'one, for instance 117266 for COCO train2017, whose other images hold no object'
             )

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
+from mmpvg.utils.errors import UserError
+
 from .model import TimmMPVGViT
 
 SIZES = {'tiny': 'deit-tiny', 'small': 'deit-small', 'base': 'deit-base'}
@@ -41,12 +43,12 @@ def _entrypoint(delivery: str, size: str) -> Callable[..., TimmMPVGViT]:
 
     def create(pretrained: bool = False, **kwargs) -> TimmMPVGViT:
         if pretrained:
-            raise ValueError(
+            raise UserError(
                 f'no pre-trained weights of {name} are published; train it, or load a file with '
                 'checkpoint_path='
             )
         if kwargs.get('features_only'):
-            raise ValueError(
+            raise UserError(
                 f'{name} has no features_only: use mmpvg.models.MPVGViT, which gives feature maps '
                 'and reads the same weights'
             )

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 from ..models import MPVGViT
 from ..models.layers import AveragePooling, GeneralizedMeanPooling
 
@@ -42,7 +44,7 @@ class TimmMPVGViT(MPVGViT):
         **kwargs: Any,
     ) -> None:
         if dense := sorted({'out_indices', 'out_type', 'final_norm'} & set(kwargs)):
-            raise ValueError(
+            raise UserError(
                 f'{", ".join(dense)} would change what the head is given; use '
                 'mmpvg.models.MPVGViT, which reads the same weights'
             )
@@ -57,11 +59,11 @@ class TimmMPVGViT(MPVGViT):
 
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in GLOBAL_POOLS:
-            raise ValueError(
+            raise UserError(
                 f'unknown global_pool {global_pool!r}; choose one of {", ".join(GLOBAL_POOLS)}'
             )
         if global_pool == 'token' and self.cls_token is None:
-            raise ValueError("global_pool='token' needs a class token; use 'avg', 'gem' or 'ggem'")
+            raise UserError("global_pool='token' needs a class token; use 'avg', 'gem' or 'ggem'")
         self.global_pool = global_pool
         if global_pool in ('gem', 'ggem'):
             groups = self.arch.num_heads if global_pool == 'ggem' else 1

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .errors import UserError
+
 
 def positive(text: str) -> int:
     """Read a whole number from 1 on.
@@ -39,5 +41,5 @@ def told_by(parser: argparse.ArgumentParser) -> Iterator[None]:
     """
     try:
         yield
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, UserError) as error:
         parser.error(str(error))

@@ -12,6 +12,8 @@ from importlib import metadata
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
+from mmpvg.utils.errors import UserError
+
 # Import name -> distribution of the current stack, distributions of the legacy one.
 _CURRENT = {
     'mmengine': 'onedl-mmengine',
@@ -49,7 +51,7 @@ def require_stack(*modules: str) -> None:
     """
     for module in modules:
         if module not in _CURRENT:
-            raise ValueError(f'unknown package {module!r}, expected one of {list(_CURRENT)}')
+            raise UserError(f'unknown package {module!r}, expected one of {list(_CURRENT)}')
 
     current = _installed({module: (name,) for module, name in _CURRENT.items()})
     legacy = _installed(_LEGACY)

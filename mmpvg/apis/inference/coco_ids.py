@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
+from mmpvg.utils.errors import UserError
 
 from .inputs import Item
 
@@ -60,7 +61,7 @@ class AnnotatedIds(CocoIds):
         self._images, self.categories = _read(ann_file)
         ids = {category['name']: category['id'] for category in self.categories}
         if missing := [name for name in classes if name not in ids]:
-            raise ValueError(
+            raise UserError(
                 f'{ann_file} has no category {", ".join(map(repr, missing))}, which the model '
                 f'predicts; it has {", ".join(ids)}'
             )
@@ -91,13 +92,13 @@ class AnnotatedIds(CocoIds):
                 continue
             if len(found) > 1 or found[0].file_name in chosen:
                 files = ', '.join(item.file_name for item in found)
-                raise ValueError(
+                raise UserError(
                     f'{self.ann_file} has the image {file_name}, but it is not clear which file '
                     f'that is ({files}); give the folder below which its names are paths'
                 )
             chosen[found[0].file_name] = found[0]._replace(id=id_)
         if not chosen:
-            raise ValueError(
+            raise UserError(
                 f'{self.ann_file} knows none of the {len(items)} images; its first is called '
                 f'{next(iter(self.without_file), None)!r}, that of the input {items[0].file_name!r}'
             )
@@ -127,14 +128,14 @@ def _read(ann_file: str | Path) -> tuple[dict[int, dict], list[dict]]:
         if len(images) < len(content['images']):
             counts = Counter(image['id'] for image in content['images'])
             id_, number = counts.most_common(1)[0]
-            raise ValueError(f'{number} images have the id {id_!r}')
+            raise UserError(f'{number} images have the id {id_!r}')
         categories = content['categories']
         if not all({'id', 'name'} <= set(category) for category in categories):
             raise KeyError('name')
         if not all('file_name' in image for image in images.values()):
             raise KeyError('file_name')
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(
+        raise UserError(
             f'{ann_file} is no COCO annotation file with images and categories '
             f'({type(error).__name__}: {error})'
         ) from error

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmpvg.utils.errors import UserError
 from mmpvg.utils.whole_file import whole_file, write_whole
 
 from .coco_ids import CocoIds
@@ -132,7 +133,7 @@ class MaskFiles:
             ValueError: If it has another size than the image.
         """
         if labels.shape != image.shape[:2]:
-            raise ValueError(f'the label map is {labels.shape}, the image {image.shape[:2]}')
+            raise UserError(f'the label map is {labels.shape}, the image {image.shape[:2]}')
         if len(self.classes) > 256:
             mask = Image.fromarray(labels.astype(np.uint16))
         else:

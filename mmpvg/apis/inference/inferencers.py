@@ -19,6 +19,7 @@ from mmpvg.engine.config.data_formats import refuse_code_in_data
 from mmpvg.engine.config.host import check_device
 from mmpvg.engine.hooks.class_count import check_class_count
 from mmpvg.utils import require_stack
+from mmpvg.utils.errors import UserError
 
 from .reading import is_transform
 
@@ -54,7 +55,7 @@ def build_inferencer(
     if scope not in _VISUALIZERS:
         kinds = 'ImageClassificationInferencer for a classifier, ImageRetrievalInferencer'
         fix = f': use mmpretrain.apis.{kinds} for a retriever' if scope == 'mmpretrain' else ''
-        raise ValueError(
+        raise UserError(
             f'prediction serves detectors and segmenters (default_scope mmdet or mmseg), but the '
             f'default_scope of the config is {scope!r}{fix}'
         )
@@ -76,11 +77,11 @@ def _prepare(config: Config) -> Config:
     refuse_code_in_data(config, 'test')
     cfg = copy.deepcopy(config)
     if cfg.get('test_dataloader') is None:
-        raise ValueError('the config has no test_dataloader, whose pipeline prediction uses')
+        raise UserError('the config has no test_dataloader, whose pipeline prediction uses')
     complete_model(cfg)
     dataset = cfg.test_dataloader.dataset = innermost_dataset(cfg.test_dataloader)
     if 'pipeline' not in dataset:
-        raise ValueError(
+        raise UserError(
             f'the test_dataloader of the config holds a {dataset.type} without a pipeline, so it '
             'is not known how to read images; set test_dataloader.dataset to a single data set'
         )
@@ -134,7 +135,7 @@ def _dataset_meta(checkpoint: dict, cfg: Config) -> dict[str, Any]:
         classes = classes or metainfo.get('classes')
         palette = palette or metainfo.get('palette')
     if not classes:
-        raise ValueError(
+        raise UserError(
             'neither the checkpoint nor the config tells the names of the classes; set '
             '--cfg-options test_dataloader.dataset.metainfo.classes="(NAME,NAME)"'
         )

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mmpvg.utils.errors import MissingFileError, UserError
+
 #: Of images, as mmdet's inferencer knows them.
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 #: Of videos.
@@ -51,9 +53,9 @@ def check_source(source: str | Path) -> Path:
     """
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(f'{source} does not exist; give an image, a folder or a video')
+        raise MissingFileError(f'{source} does not exist; give an image, a folder or a video')
     if not path.is_dir() and path.suffix.lower() not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-        raise ValueError(
+        raise UserError(
             f'{source} is neither a folder nor an image ({" ".join(IMAGE_SUFFIXES)}) nor a video '
             f'({" ".join(VIDEO_SUFFIXES)})'
         )
@@ -82,7 +84,7 @@ def find_images(source: Path, left_out: Path | None = None) -> FoundImages:
     files = sorted(_files_below(source, left_out.resolve() if left_out else None))
     names = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
     if not names:
-        raise ValueError(
+        raise UserError(
             f'{source} holds no image, only {len(files)} other files; images end in '
             f'{" ".join(IMAGE_SUFFIXES)}, and a video is given by its own path'
         )

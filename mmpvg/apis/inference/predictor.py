@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
+from mmpvg.utils.errors import UserError
 from mmpvg.utils.fixed_seed import fixed_numpy_seed
 
 from .inferencers import build_inferencer
@@ -94,7 +95,7 @@ class Predictor:
         """
         found = self.inferencer.pred2dict(sample)
         if 'bboxes' not in found:
-            raise ValueError('the model predicts no boxes')
+            raise UserError('the model predicts no boxes')
         return found
 
     def label_map(self, sample: BaseDataElement) -> np.ndarray:
@@ -104,7 +105,7 @@ class Predictor:
             ValueError: If the model predicts something else.
         """
         if 'pred_sem_seg' not in sample:
-            raise ValueError('the model predicts no classes of pixels')
+            raise UserError('the model predicts no classes of pixels')
         return sample.pred_sem_seg.data[0].numpy()
 
     def _predict(self, images: Sequence[np.ndarray]) -> list[BaseDataElement]:

@@ -12,6 +12,7 @@ from mmengine.utils import ProgressBar
 
 from mmpvg.apis.tta import innermost_dataset
 from mmpvg.datasets.checked_loading import BrokenSampleError
+from mmpvg.utils.errors import UserError
 from mmpvg.utils.folder import make_folder
 
 from .batches import batches_of_one_size
@@ -105,20 +106,20 @@ def _check_options(
     path: Path, out: Path, config: Config, ann_file: str | Path | None, every: int
 ) -> None:
     if every != 1 and not is_video(path):
-        raise ValueError(f'each {every}-th frame can be taken of a video, but {path} is none')
+        raise UserError(f'each {every}-th frame can be taken of a video, but {path} is none')
     if path.resolve() == out.resolve():
-        raise ValueError(f'{out} is the input itself; write to another folder')
+        raise UserError(f'{out} is the input itself; write to another folder')
     folder = path.resolve() if path.is_dir() else path.resolve().parent
     for written in (out.resolve() / 'pictures', out.resolve() / 'masks'):
         if written in (folder, *folder.parents):
-            raise ValueError(
+            raise UserError(
                 f'{path} lies in {written}, where results go and would replace it; write to '
                 'another folder'
             )
     if ann_file is not None and config.get('default_scope') == 'mmseg':
-        raise ValueError(f'the ids of {ann_file} are for a detector, but the model is a segmenter')
+        raise UserError(f'the ids of {ann_file} are for a detector, but the model is a segmenter')
     if ann_file is not None and is_video(path):
-        raise ValueError(f'the ids of {ann_file} are for images, but {path} is a video')
+        raise UserError(f'the ids of {ann_file} are for images, but {path} is a video')
 
 
 def _predict(

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
+from mmpvg.utils.errors import UserError
 
 from .inputs import Item
 
@@ -33,7 +34,7 @@ class VideoFrames:
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             size = path.stat().st_size
-            raise ValueError(
+            raise UserError(
                 f'{path} ({size} bytes) cannot be opened as a video: it is broken, or of a format '
                 'that OpenCV does not know'
             )

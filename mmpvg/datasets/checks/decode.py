@@ -11,6 +11,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
+from mmpvg.utils.errors import UserError
+
 from ..broken_samples import LabelRangeError, check_labels
 from ..checked_loading import BrokenSampleError
 from .finding import Finding
@@ -33,7 +35,7 @@ def check_dataset(config: Mapping, jobs: int = 1) -> Iterator[tuple[int, int, li
     config = dict(config)
     pipeline = loading_transforms(config.get('pipeline') or ())
     if not pipeline:
-        raise ValueError('the pipeline of the data set has no transform of a type Load...')
+        raise UserError('the pipeline of the data set has no transform of a type Load...')
     # Also what training filters out.
     config.update(pipeline=[], filter_cfg=None, test_mode=True)
     dataset = DATASETS.build(config)

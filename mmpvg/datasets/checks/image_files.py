@@ -14,6 +14,8 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
+from mmpvg.utils.errors import UserError
+
 from .finding import Finding
 from .truncation import is_truncated
 
@@ -47,7 +49,7 @@ def image_loader(pipeline: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if str(transform['type']).split('.')[-1] == 'LoadImageFromFile':
             kept = ('color_type', 'imdecode_backend', 'to_float32')
             return {key: transform[key] for key in kept if key in transform}
-    raise ValueError('the pipeline has no LoadImageFromFile')
+    raise UserError('the pipeline has no LoadImageFromFile')
 
 
 def check_image_header(

@@ -9,6 +9,8 @@ from typing import Any
 
 from mmengine.registry import DATASETS
 
+from mmpvg.utils.errors import UserError
+
 from .finding import Finding
 
 # Data sets of mmpretrain that fetch their own files.
@@ -119,7 +121,7 @@ def _classes(config: Mapping, kind: type) -> tuple[tuple[str, ...] | None, bool]
         return tuple(own) if own else None, True
     if isinstance(given, str):
         if not osp.isfile(given):
-            raise ValueError(
+            raise UserError(
                 f'metainfo.classes is the text {given!r}, whose letters become the classes; with '
                 f'parentheses and a comma it is a tuple of one name: classes=({given!r},)'
             )

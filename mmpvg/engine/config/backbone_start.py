@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from mmpvg.models import MPVGViT
+from mmpvg.utils.errors import UserError
 
 
 def start_backbone(cfg: Config, checkpoint: str) -> None:
@@ -22,7 +23,7 @@ def start_backbone(cfg: Config, checkpoint: str) -> None:
     """
     backbone = find_backbone(cfg.model)
     if backbone is None:
-        raise ValueError(
+        raise UserError(
             f'--backbone fills an mmpvg.MPVGViT, which the model ({cfg.model.type}) does not have; '
             'set model.backbone.type to one of ours'
         )

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmpvg.checkpoints.safe_load import RefusedFileError
+from mmpvg.utils.errors import MissingFileError
 
 from .data_formats import refuse_code_in_data
 from .host import fit_to_host
@@ -26,7 +27,7 @@ def read_config(config: str | Path) -> Config:
             runs code. A config in Python is a program too, and looks like one.
     """
     if not osp.isfile(config):
-        raise FileNotFoundError(f'config {config} does not exist; see configs/ for what there is')
+        raise MissingFileError(f'config {config} does not exist; see configs/ for what there is')
     if Path(config).suffix in ('.yaml', '.yml'):
         raise RefusedFileError(
             f"config {config} would be read with PyYAML's full loader, which can run any code; "

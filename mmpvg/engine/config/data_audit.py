@@ -15,9 +15,10 @@ from mmengine.runner import Runner
 
 from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.finding import EFFECTS, summarize_findings
+from mmpvg.utils.errors import UserError
 
 
-class UnusableDataError(ValueError):
+class UnusableDataError(UserError):
     """Data with which training is not worth starting."""
 
 

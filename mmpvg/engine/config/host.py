@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
+from mmpvg.utils.errors import UserError
 from mmpvg.utils.preemption import end_as_told, ignore_signals
 
 _SYNC_BN = ('SyncBN', 'MMSyncBN')
@@ -27,7 +28,7 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (AssertionError, RuntimeError) as error:
-        raise ValueError(
+        raise UserError(
             f'device {device!r} cannot be used: {str(error).splitlines()[0]}'
         ) from error
 
@@ -57,7 +58,7 @@ def fit_to_host(cfg: Config) -> None:
     if cfg.get('launcher', 'none') == 'none':
         return
     if cfg.launcher != 'pytorch':
-        raise ValueError(
+        raise UserError(
             f'launcher {cfg.launcher!r} needs accelerators; on this host use '
             'tools/dist_train.sh, whose launcher is pytorch'
         )
@@ -123,7 +124,7 @@ def check_batch_norm(cfg: Config) -> None:
             continue
         batch = cfg.train_dataloader.batch_size
         if batch * (_world_size() if norm in _SYNC_BN else 1) == 1:
-            raise ValueError(
+            raise UserError(
                 f'{head.type} pools to one pixel and normalizes it over the batch, which needs two '
                 'images at least, but each process has one and statistics are not shared; pass '
                 '--cfg-options train_dataloader.batch_size=2 or more'
@@ -167,7 +168,7 @@ def scale_learning_rate(runner: Any, cfg: Config) -> None:
         return
     optimizer = runner.optim_wrapper.get('optimizer') or {}
     if 'lr' not in optimizer:
-        raise ValueError(
+        raise UserError(
             '--auto-scale-lr scales optim_wrapper.optimizer.lr, which the config does not set'
         )
     (total, product), base = _total_batch(cfg), scaling['base_batch_size']

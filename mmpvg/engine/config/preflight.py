@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 
 from mmpvg.datasets.checks.sources import DOWNLOADED, datasets_in
+from mmpvg.utils.errors import MissingFileError, UserError
 
 from .data_formats import refuse_code_in_data
 
@@ -38,12 +39,12 @@ def check_data_files(cfg: Config, *splits: str) -> None:
             for setting, path in _paths(dataset):
                 root = dataset.get('data_root') or ''
                 if root.startswith('http') and setting != 'data_root' and path.count('://') == 1:
-                    raise ValueError(
+                    raise UserError(
                         f'{key}.data_root is {root}, below which mmengine finds no files; set '
                         f'data_root="" and {key}.{setting} to the whole URL'
                     )
                 if '://' not in path and not osp.exists(path):
-                    raise FileNotFoundError(
+                    raise MissingFileError(
                         f'{key}.{setting} points to {path}, which does not exist in '
                         f'{osp.abspath(".")}; prepare the data set as the README describes, or set '
                         f'--cfg-options {key}.data_root=FOLDER'

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmpvg.models.backbones import MPVGViT
+from mmpvg.utils.errors import UserError
 
 # A multiple of 64 and of 56, the coarsest strides of patches of 16 and of 14 pixels.
 _PROBE_SIZE = 448
@@ -53,7 +54,7 @@ def check_strides(model: nn.Module) -> None:
         measured = [[_PROBE_SIZE / side for side in m.shape[:-3:-1]] for m in maps]
         for name, strides in assumed:
             if len(strides) > len(maps) or any(map(_differs, strides, measured)):
-                raise ValueError(
+                raise UserError(
                     f'model.{prefix}{name} assumes strides {_shown(strides)}, but the maps have '
                     f'strides {_shown(measured)}: its boxes would lie elsewhere in the image than '
                     f'the features it reads; set {name.split(".")[-1]} to those of the maps '
@@ -92,7 +93,7 @@ def check_segmenter_sizes(cfg: Config, model: nn.Module) -> None:
     for setting, value in sizes.items():
         sides = value if isinstance(value, Sequence) else [value]
         if any(side is not None and side % patch for side in sides):
-            raise ValueError(
+            raise UserError(
                 f'model.{setting}={value} is no multiple of patch_size={patch}, so logits would '
                 f'not lie on their pixels; set it to one, such as {_multiples(value, patch)}'
             )

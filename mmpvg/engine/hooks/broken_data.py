@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from mmpvg.datasets.broken_samples import REPLACED, NameBroken, ReplaceBroken
 from mmpvg.engine.runner.batches import BatchLoader
 from mmpvg.registry import HOOKS
+from mmpvg.utils.errors import UserError
 
 
 @HOOKS.register_module()
@@ -30,7 +31,7 @@ class BrokenDataHook(Hook):
 
     def __init__(self, limit: int = 100) -> None:
         if limit < 0:
-            raise ValueError(f'limit must be 0 or more files, got {limit}')
+            raise UserError(f'limit must be 0 or more files, got {limit}')
         self.limit = limit
         self.broken: dict[str, str] = {}
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from mmpvg.datasets.checks.classes import check_names
 from mmpvg.registry import HOOKS
+from mmpvg.utils.errors import UserError
 
 _HEADS = re.compile(r'((.*\.)?(bbox|mask|decode|auxiliary)_)?head(\.\d+)?')
 
@@ -70,7 +71,7 @@ def check_data_classes(model: nn.Module, dataset: Dataset, loader: str) -> None:
     # mmdet numbers the classes that it finds, so a missing one shifts the labels of the rest.
     found = getattr(_innermost(dataset), 'cat_ids', None)
     if found is not None and len(found) != len(classes):
-        raise ValueError(
+        raise UserError(
             f'the annotation file of {loader} knows {len(found)} of the {len(classes)} classes '
             f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
             "those in the file's categories"
@@ -93,7 +94,7 @@ def check_metric_categories(metric: BaseMetric, dataset: Dataset) -> None:
         return
     names = [category['name'] for category in coco.dataset['categories']]
     for finding in check_names('the annotation file of the metric', names, classes):
-        raise ValueError(f'{finding.problem}: {finding.path}: {finding.detail}')
+        raise UserError(f'{finding.problem}: {finding.path}: {finding.detail}')
 
 
 def check_class_count(model: nn.Module, classes: Sequence[str], source: str) -> None:
@@ -112,7 +113,7 @@ def check_class_count(model: nn.Module, classes: Sequence[str], source: str) -> 
         if not _HEADS.fullmatch(name) or num_classes is None:
             continue
         if num_classes != len(classes):
-            raise ValueError(
+            raise UserError(
                 f'model.{name}.num_classes={num_classes}, but {source} has {len(classes)} '
                 f'classes ({", ".join(classes[:5])}{", ..." if len(classes) > 5 else ""}); '
                 f'set num_classes={len(classes)} in every head, or metainfo.classes of the '

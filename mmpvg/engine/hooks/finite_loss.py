@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmpvg.checkpoints.finite_state import first_of
 from mmpvg.registry import HOOKS
+from mmpvg.utils.errors import UserError
 
 
 @HOOKS.register_module()
@@ -50,7 +51,7 @@ class FiniteLossHook(Hook):
 
     def __init__(self, limit: int = 20, window: int = 1000) -> None:
         if not 1 <= limit <= window:
-            raise ValueError(f'limit must be 1 to window={window}, got {limit}')
+            raise UserError(f'limit must be 1 to window={window}, got {limit}')
         self.limit = limit
         self.skipped: deque[int] = deque(maxlen=limit)
         self.window = window

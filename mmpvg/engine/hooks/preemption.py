@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmpvg.registry import HOOKS
+from mmpvg.utils.errors import UserError
 from mmpvg.utils.preemption import REQUEUE_EXIT_CODE, SIGNALS
 
 from .checkpoint import CheckpointHook
@@ -59,9 +60,9 @@ class PreemptionHook(Hook):
     ) -> None:
         unknown = [name for name in signals if name not in signal.Signals.__members__]
         if unknown:
-            raise ValueError(f"signals {unknown} are not known; give names such as 'SIGTERM'")
+            raise UserError(f"signals {unknown} are not known; give names such as 'SIGTERM'")
         if interval < 1:
-            raise ValueError(f'interval must be 1 or more iterations, got {interval}')
+            raise UserError(f'interval must be 1 or more iterations, got {interval}')
         self.signals = [signal.Signals[name] for name in signals]
         self.exit_code = exit_code
         self.interval = interval

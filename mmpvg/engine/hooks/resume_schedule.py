@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmpvg.engine.runner.loops import batches_done
+from mmpvg.utils.errors import UserError
 
 CHOICES = ('checkpoint', 'config')
 
@@ -71,13 +72,13 @@ class ResumeScheduleHook(Hook):
                 )
             return
         if differences and self.choice is None:
-            raise ValueError(
+            raise UserError(
                 f'the checkpoint and the config differ: {", ".join(differences)}; pass '
                 '--resume-schedule config to take the config, its schedule moved forward to this '
                 'iteration, or --resume-schedule checkpoint to keep the values of the checkpoint'
             )
         if other_schedule:
-            raise ValueError(
+            raise UserError(
                 f'--resume-schedule checkpoint needs param_scheduler of the run that wrote the '
                 f'checkpoint: {other_schedule}; pass --resume-schedule config'
             )
@@ -98,12 +99,12 @@ def _check_parameters(runner: Runner, checkpoint: dict) -> None:
     )
     sizes = [[len(g['params']) for g in side] for side in (groups, saved_groups)]
     if sizes[0] != sizes[1]:
-        raise ValueError(
+        raise UserError(
             f'the optimizer has {sum(sizes[0])} parameters in {len(sizes[0])} groups, that of the '
             f'checkpoint {sum(sizes[1])} in {len(sizes[1])}; {anew}'
         )
     if foreign := sorted(_settings(saved_groups) - _settings(groups)):
-        raise ValueError(
+        raise UserError(
             f'the checkpoint is of another optimizer than {_name(runner.optim_wrapper.optimizer)}: '
             f'it has {", ".join(foreign)}; {anew}'
         )
@@ -113,7 +114,7 @@ def _check_parameters(runner: Runner, checkpoint: dict) -> None:
     for name, parameter in model.named_parameters():
         shape = shapes.get(name, parameter.shape)
         if parameter.requires_grad and shape != parameter.shape:
-            raise ValueError(
+            raise UserError(
                 f'{name} has the shape {tuple(parameter.shape)}, in the checkpoint {tuple(shape)}, '
                 'and the state of the optimizer cannot be resized; set model.backbone.img_size and '
                 f'the like as in the checkpoint: {anew}'
@@ -169,7 +170,7 @@ def _take_config(runner: Runner, checkpoint: dict) -> None:
     schedulers = runner.param_schedulers or []
     for scheduler in schedulers:
         if getattr(scheduler, 'need_val_args', False):
-            raise ValueError(
+            raise UserError(
                 f'--resume-schedule config cannot move {_name(scheduler)} forward, which depends '
                 'on the metrics of past validations; keep its config and pass --resume-schedule '
                 'checkpoint'
@@ -214,7 +215,7 @@ def _check_not_over(runner: Runner, checkpoint: dict, saved: Sequence[dict]) -> 
     ended = bool(saved) and all(state['_global_step'] >= state['end'] for state in saved)
     rates = [group['lr'] for group in checkpoint['optimizer']['param_groups']]
     if runner.max_iters > before and ended and not any(rates):
-        raise ValueError(
+        raise UserError(
             f'training is to continue to iteration {runner.max_iters}, but the schedule of the '
             f'checkpoint has ended at {before} with a learning rate of 0; set `end` of the last '
             'param_scheduler, and pass --resume-schedule config'

@@ -11,6 +11,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from mmpvg.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmpvg.utils.errors import UserError
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -45,13 +46,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         # Never empty: mmengine skips add_params without paramwise settings.
         super().__init__(optim_wrapper_cfg, {'layer_decay_rate': 1.0, **(paramwise_cfg or {})})
         if unknown := sorted(set(self.paramwise_cfg) - {'layer_decay_rate'}):
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} takes layer_decay_rate alone in paramwise_cfg, '
                 f'got {", ".join(unknown)}; use the DefaultOptimWrapperConstructor for those'
             )
         self.rate = self.paramwise_cfg['layer_decay_rate']
         if not 0 < self.rate <= 1:
-            raise ValueError(f'layer_decay_rate must be in (0, 1], got {self.rate}')
+            raise UserError(f'layer_decay_rate must be in (0, 1], got {self.rate}')
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
         """Fill the list of groups: one per depth and decay, in the order of the model.
@@ -68,7 +69,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         # Without decay no depth matters, so a student and a teacher may both tell theirs.
         prefix, backbone = find_backbone(module) if self.rate < 1 else ('', None)
         if backbone is None and self.rate < 1:
-            raise ValueError(
+            raise UserError(
                 f'layer_decay_rate={self.rate} needs a backbone with get_layer_depth(); '
                 f'{type(module).__name__} has none. Use mmpvg.MPVGViT, or layer_decay_rate=1'
             )
@@ -86,7 +87,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             groups[height, decays]['params'].append(param)
             groups[height, decays]['param_names'].append(name)
         if not groups:
-            raise ValueError(f'{type(module).__name__} has no parameter to train: all are frozen')
+            raise UserError(f'{type(module).__name__} has no parameter to train: all are frozen')
         params.extend(groups.values())
         print_log(
             f'{sum(len(group["params"]) for group in params)} parameters in {len(params)} groups, '
@@ -134,7 +135,7 @@ def find_backbone(model: nn.Module) -> tuple[str, nn.Module | None]:
         if not inside and _takes_prefix(getattr(type(module), 'get_layer_depth', None)):
             found[f'{name}.' if name else ''] = module
     if len(found) > 1:
-        raise ValueError(
+        raise UserError(
             f'{type(model).__name__} has several backbones that tell depths, at '
             f'{", ".join(found)}; layer-wise decay needs one'
         )

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from torch import nn
 from torch.optim import Optimizer
 
+from mmpvg.utils.errors import UserError
+
 from .layer_decay import find_backbone
 
 
@@ -70,7 +72,7 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
         row.values += parameter.numel()
     if wrong or groups:
         foreign = f'; {len(groups)} parameters are not of the model' if groups else ''
-        raise ValueError(
+        raise UserError(
             f'{len(wrong)} parameters are not in exactly one optimizer group: '
             f'{", ".join(wrong)}{foreign}'
         )

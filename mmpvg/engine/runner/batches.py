@@ -19,6 +19,7 @@ from mmengine.dist import get_rank
 from torch.utils.data import BatchSampler, Dataset, Sampler
 
 from mmpvg.registry import DATA_SAMPLERS
+from mmpvg.utils.errors import UserError
 
 
 class SeededBatch(list):
@@ -111,7 +112,7 @@ class ReproducibleBatchSampler(Sampler):
                 nothing = False
                 yield batch
             if nothing:
-                raise ValueError(
+                raise UserError(
                     'the training data set gives no batch to this process; it needs at least '
                     f'batch_size={self.batch_size} images where the last batch is dropped'
                 )

@@ -19,6 +19,7 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from mmpvg.checkpoints.training_state import unwrapped_name
 from mmpvg.models.layers import Block
 from mmpvg.registry import STRATEGIES
+from mmpvg.utils.errors import UserError
 from mmpvg.utils.whole_file import whole_file
 
 
@@ -158,7 +159,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         sizes = [len(group['params']) for group in own]
         told = [len(group['params']) for group in state_dict['param_groups']]
         if sizes != told:
-            raise ValueError(
+            raise UserError(
                 f'the optimizer has groups of {sizes} parameters, but the checkpoint of {told}; '
                 'resume with the config of the run that wrote it'
             )
@@ -189,12 +190,12 @@ def use_fsdp(cfg: Config) -> None:
         ValueError: If the run has one process, or this torch has no FSDP for its device.
     """
     if cfg.get('launcher', 'none') == 'none':
-        raise ValueError(
+        raise UserError(
             '--fsdp shards a model over several processes, and this run has one; start it with '
             'tools/dist_train.sh or tools/slurm_train.sh, or leave --fsdp out'
         )
     if get_device() == 'cpu' and digit_version(torch.__version__) < digit_version('2.2.0'):
-        raise ValueError(
+        raise UserError(
             f'torch {torch.__version__} has FSDP for accelerators alone, and this host has none; '
             'use a newer torch, or leave --fsdp out'
         )

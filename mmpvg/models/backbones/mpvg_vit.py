@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmpvg.registry import MODELS
+from mmpvg.utils.errors import UserError
 
 from ..layers import (
     LAYER_NORM_EPS,
@@ -143,17 +144,17 @@ class MPVGViT(BaseModule):
         num_blocks = self.out_indices[-1] + 1
         windows = window_sizes(window_size, global_blocks, depth)
         if num_registers < 0:
-            raise ValueError(f'num_registers must be 0 or more, got {num_registers}')
+            raise UserError(f'num_registers must be 0 or more, got {num_registers}')
         if (with_cls_token or num_registers) and any(windows):
-            raise ValueError(
+            raise UserError(
                 f'with_cls_token={with_cls_token} and num_registers={num_registers} need global '
                 'attention in every block, since such a token lies in no window; set window_size=0 '
                 f'(got {window_size}), or with_cls_token=False and num_registers=0'
             )
         if out_type not in OUT_TYPES:
-            raise ValueError(f'unknown out_type {out_type!r}; choose one of {", ".join(OUT_TYPES)}')
+            raise UserError(f'unknown out_type {out_type!r}; choose one of {", ".join(OUT_TYPES)}')
         if out_type != 'featmap' and not with_cls_token:
-            raise ValueError(f'out_type={out_type!r} needs with_cls_token=True')
+            raise UserError(f'out_type={out_type!r} needs with_cls_token=True')
         self.out_type = out_type
 
         self.patch_embed = PatchEmbed(patch_size, in_channels, dims)
@@ -194,12 +195,12 @@ class MPVGViT(BaseModule):
             PEDeliveryPlan.parse(pe_delivery), depth, dims, num_blocks, self.takes_last_pe(), eps
         )
         if pe_type is None and self.pe_delivery.delivers:
-            raise ValueError(
+            raise UserError(
                 f'pe_type=None makes no position embedding that pe_delivery={pe_delivery!r} could '
                 "deliver; set pe_delivery='none', or a pe_type"
             )
         if pe_type == 'learnable' and not self.pe_delivery.delivers:
-            raise ValueError(
+            raise UserError(
                 f'pe_delivery={pe_delivery!r} delivers the position embedding nowhere in these '
                 f'{num_blocks} blocks, so a learnable one would get no gradient; deliver it '
                 "somewhere, or set a fixed pe_type such as 'sinusoid_2d'"
@@ -333,7 +334,7 @@ class MPVGViT(BaseModule):
             return num_depths - 1, num_depths
         name = param_name[len(prefix) :]
         if name not in dict(self.named_parameters()):
-            raise ValueError(f'{name!r} is no parameter of this {type(self).__name__}')
+            raise UserError(f'{name!r} is no parameter of this {type(self).__name__}')
         parts = name.split('.')
         if parts[0] in ('cls_token', 'register_tokens', 'patch_embed', 'position_embedding'):
             return 0, num_depths
@@ -347,7 +348,7 @@ class MPVGViT(BaseModule):
 def _native_grid(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
     sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
     if len(sides) != 2 or min(sides) < patch_size:
-        raise ValueError(
+        raise UserError(
             f'img_size must be a side or (H, W) of at least a patch ({patch_size} pixels), '
             f'got {img_size}'
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmpvg.registry import MODELS
 from mmpvg.utils import require_stack
+from mmpvg.utils.errors import UserError
 
 from ..adapter import (
     Extractor,
@@ -122,7 +123,7 @@ class MPVGViTAdapter(MPVGViT):
         require_stack('mmcv')
         _check_decided(kwargs)
         if vit_maps not in VIT_MAPS:
-            raise ValueError(f'unknown vit_maps {vit_maps!r}; choose one of {", ".join(VIT_MAPS)}')
+            raise UserError(f'unknown vit_maps {vit_maps!r}; choose one of {", ".join(VIT_MAPS)}')
         super().__init__(
             arch,
             drop_path_rate=drop_path_rate,
@@ -140,7 +141,7 @@ class MPVGViTAdapter(MPVGViT):
         heads = heads if deform_num_heads is None else deform_num_heads
         ratio = ratio if deform_ratio is None else deform_ratio
         if dims % heads or int(dims * ratio) % heads:
-            raise ValueError(
+            raise UserError(
                 f'deform_num_heads={heads} must divide {dims} channels and '
                 f'{int(dims * ratio)} values (deform_ratio={ratio})'
             )
@@ -244,14 +245,14 @@ def _crop(x: Tensor, like: Tensor) -> Tensor:
 def _check_decided(kwargs: Mapping) -> None:
     """Refuse arguments of MPVGViT that the adapter decides."""
     if square_side(kwargs.get('patch_size', PATCH_SIZE)) != PATCH_SIZE:
-        raise ValueError(
+        raise UserError(
             f'MPVGViTAdapter needs patch_size={PATCH_SIZE}, whose grid is a level of its pyramid, '
             f'got {kwargs["patch_size"]}; PretrainedViT resizes the patches of a checkpoint'
         )
     decided = {'out_indices', 'out_type', 'final_norm'} & set(kwargs)
     tokens = {name for name in ('with_cls_token', 'num_registers') if kwargs.get(name)}
     if decided or tokens:
-        raise ValueError(
+        raise UserError(
             f'MPVGViTAdapter takes no {", ".join(sorted(decided | tokens))}: it gives four maps of '
             'strides 4 to 32, has no last norm, and its tokens are patches; leave that out'
         )
@@ -266,7 +267,7 @@ def _runs(indexes: Sequence[Sequence[int]] | None, depth: int) -> list[tuple[int
     covered = [block for run in runs if len(run) == 2 for block in range(run[0], run[1] + 1)]
     whole = all(len(run) == 2 and run[0] <= run[1] for run in runs)
     if len(runs) != len(STRIDES) or not whole or covered != list(range(depth)):
-        raise ValueError(
+        raise UserError(
             f'interaction_indexes={[list(run) for run in runs]} must be {len(STRIDES)} runs '
             f'[first, last] that hold all {depth} blocks in order; leave it out for quarters'
         )

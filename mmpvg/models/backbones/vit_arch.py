@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from mmpvg.utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class ViTArch:
@@ -33,7 +35,7 @@ class ViTArch:
             return arch
         if isinstance(arch, str):
             if arch not in VIT_ARCHS:
-                raise ValueError(
+                raise UserError(
                     f'unknown arch {arch!r}; choose one of {", ".join(VIT_ARCHS)}, or give a dict '
                     'with embed_dims, num_layers and num_heads'
                 )
@@ -42,12 +44,12 @@ class ViTArch:
         unknown = sorted(set(arch) - set(known))
         missing = sorted(set(known) - {'mlp_ratio'} - set(arch))
         if unknown or missing:
-            raise ValueError(
+            raise UserError(
                 f'arch {dict(arch)} has unknown keys {unknown} and lacks {missing}; '
                 f'an arch has {", ".join(known)} (mlp_ratio may be left out)'
             )
         if bad := {key: value for key, value in arch.items() if value <= 0}:
-            raise ValueError(f'sizes of an arch must be positive, got {bad}')
+            raise UserError(f'sizes of an arch must be positive, got {bad}')
         return cls(**arch)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmpvg.utils.errors import UserError
+
 from ..layers import (
     RELATIVE_POSITIONS,
     Attention,
@@ -46,14 +48,14 @@ def build_attentions(
     _check_gaussian(gaussian_bias, gaussian_blocks, windows)
     _check_kernel(gaussian_kernel, gaussian_bias, relative_position)
     if relative_position not in (None, *RELATIVE_POSITIONS):
-        raise ValueError(
+        raise UserError(
             f'unknown relative_position {relative_position!r}; choose one of '
             f'{", ".join(RELATIVE_POSITIONS)}, or None'
         )
     heads, head_dims = arch.num_heads, arch.embed_dims // arch.num_heads
     native = (relative_grid,) * 2 if isinstance(relative_grid, int) else tuple(relative_grid)
     if len(native) != 2 or min(native) < 1:
-        raise ValueError(f'relative_grid must be a side or (h, w) in patches, got {relative_grid}')
+        raise UserError(f'relative_grid must be a side or (h, w) in patches, got {relative_grid}')
 
     def rel_pos(window: int) -> RelativePositionMlp | DecomposedRelativePosition | None:
         if relative_position == 'mlp':
@@ -87,13 +89,13 @@ def block_indices(indices: int | Sequence[int], depth: int, what: str) -> list[i
     given = [indices] if isinstance(indices, int) else list(indices)
     outside = [index for index in given if not -depth <= index < depth]
     if outside or not given:
-        raise ValueError(
+        raise UserError(
             f'{what}={given} must name blocks of this network; it has {depth}, '
             f'so use {-depth} to {depth - 1}'
         )
     blocks = [index % depth for index in given]
     if blocks != sorted(set(blocks)):
-        raise ValueError(f'{what}={given} must be ascending and name each block once')
+        raise UserError(f'{what}={given} must be ascending and name each block once')
     return blocks
 
 
@@ -105,7 +107,7 @@ def window_sizes(window_size: int, global_blocks: Sequence[int] | None, depth: i
     """
     if not window_size:
         if global_blocks is not None:
-            raise ValueError(
+            raise UserError(
                 f'global_blocks={list(global_blocks)} has no effect with window_size=0, where '
                 'every block is global; set window_size, or leave global_blocks out'
             )
@@ -119,11 +121,11 @@ def window_sizes(window_size: int, global_blocks: Sequence[int] | None, depth: i
 
 def _check_gaussian(kind: str | None, blocks: str, windows: Sequence[int]) -> None:
     if kind not in (None, 'block', 'head'):
-        raise ValueError(f"gaussian_bias must be 'block', 'head' or None, got {kind!r}")
+        raise UserError(f"gaussian_bias must be 'block', 'head' or None, got {kind!r}")
     if blocks not in ('all', 'window'):
-        raise ValueError(f"gaussian_blocks must be 'all' or 'window', got {blocks!r}")
+        raise UserError(f"gaussian_blocks must be 'all' or 'window', got {blocks!r}")
     if kind and blocks == 'window' and not any(windows):
-        raise ValueError(
+        raise UserError(
             "gaussian_blocks='window' gives no block a bias, as every block is global; set "
             "window_size, or gaussian_blocks='all'"
         )
@@ -131,15 +133,15 @@ def _check_gaussian(kind: str | None, blocks: str, windows: Sequence[int]) -> No
 
 def _check_kernel(kernel: str, gaussian_bias: str | None, relative_position: str | None) -> None:
     if kernel not in ('mask', 'flex'):
-        raise ValueError(f"gaussian_kernel must be 'mask' or 'flex', got {kernel!r}")
+        raise UserError(f"gaussian_kernel must be 'mask' or 'flex', got {kernel!r}")
     if kernel == 'mask':
         return
     if gaussian_bias is None or relative_position is not None:
-        raise ValueError(
+        raise UserError(
             "gaussian_kernel='flex' computes the Gaussian bias alone: set gaussian_bias, and "
             f"relative_position=None (got {relative_position!r}), or gaussian_kernel='mask'"
         )
     if not has_flex_attention():
-        raise ValueError(
+        raise UserError(
             "gaussian_kernel='flex' needs torch 2.6 or later; set gaussian_kernel='mask'"
         )

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 from .attention_bias import Axes, GaussianAttentionBias
 from .flex import gaussian_flex_attention
 from .relative_position import DecomposedRelativePosition, RelativePositionMlp
@@ -80,12 +82,12 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if dims % num_heads:
-            raise ValueError(
+            raise UserError(
                 f'{dims} channels cannot be split into {num_heads} heads of equal width; '
                 'change embed_dims or num_heads of the arch so that one divides the other'
             )
         if window_size < 0:
-            raise ValueError(f'window_size must be 0 (global) or positive, got {window_size}')
+            raise UserError(f'window_size must be 0 (global) or positive, got {window_size}')
         self.num_heads = num_heads
         self.window_size = window_size
         self.fused = fused

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 
 class DropPath(nn.Module):
     """Drop a residual branch for whole samples while training (stochastic depth, ECCV 2016).
@@ -20,7 +22,7 @@ class DropPath(nn.Module):
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
         if not 0 <= rate < 1:
-            raise ValueError(f'drop path rate must be in [0, 1), got {rate}')
+            raise UserError(f'drop path rate must be in [0, 1), got {rate}')
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

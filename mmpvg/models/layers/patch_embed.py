@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 from .tracing import spatial_size
 from .windows import Grid
 
@@ -44,13 +46,13 @@ class PatchEmbed(nn.Module):
             ValueError: If the image is not (B, C, H, W) or smaller than a patch.
         """
         if image.ndim != 4 or image.shape[1] != self.proj.in_channels:
-            raise ValueError(
+            raise UserError(
                 f'expected images of shape (B, {self.proj.in_channels}, H, W), '
                 f'got {tuple(image.shape)}; set in_channels if the images have other channels'
             )
         height, width = spatial_size(image)
         if min(height, width) < self.patch_size:
-            raise ValueError(
+            raise UserError(
                 f'an image of {height}x{width} pixels is smaller than a patch of '
                 f'{self.patch_size}x{self.patch_size}; resize it, or use a smaller patch_size'
             )
@@ -72,7 +74,7 @@ def square_side(patch_size: int | Sequence[int]) -> int:
     """
     sides = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
     if len(sides) != 2 or sides[0] != sides[1] or sides[0] < 1:
-        raise ValueError(
+        raise UserError(
             'patch_size must be a positive number of pixels, or a pair of equal ones, since '
             f'patches are square; got {patch_size}'
         )

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 from .norm import LAYER_NORM_EPS, build_layer_norm
 
 
@@ -52,7 +54,7 @@ class PEDeliveryPlan:
             return delivery
         if isinstance(delivery, str):
             if delivery not in PE_DELIVERIES:
-                raise ValueError(
+                raise UserError(
                     f'unknown pe_delivery {delivery!r}; choose one of {", ".join(PE_DELIVERIES)}, '
                     'or give a dict of its switches'
                 )
@@ -61,7 +63,7 @@ class PEDeliveryPlan:
         base = cls.parse(switches.pop('base', 'default'))
         known = {field.name: getattr(base, field.name) for field in fields(cls)}
         if unknown := set(switches) - set(known):
-            raise ValueError(
+            raise UserError(
                 f'unknown pe_delivery switch {", ".join(map(repr, sorted(unknown)))}; '
                 f'known are base, {", ".join(known)}'
             )
@@ -76,7 +78,7 @@ class PEDeliveryPlan:
         """
         first = self.first_block
         if first is not None and not 0 <= first < depth:
-            raise ValueError(
+            raise UserError(
                 f'pe_delivery first_block={first} is outside the {depth} blocks of this '
                 f'network; use 0 to {depth - 1}, or None for no layer-wise PE'
             )
@@ -84,10 +86,10 @@ class PEDeliveryPlan:
         if last is None or last == 'pos':
             return
         if isinstance(last, bool) or not isinstance(last, int):
-            raise ValueError(f"pe_delivery last_norm must be 'pos', a block or None, got {last!r}")
+            raise UserError(f"pe_delivery last_norm must be 'pos', a block or None, got {last!r}")
         if first is None or not first <= last < depth:
             receiving = 'none' if first is None else f'blocks {first} to {depth - 1}'
-            raise ValueError(
+            raise UserError(
                 f'pe_delivery last_norm={last} asks for the PE of a block that receives none; '
                 f"layer-wise PE goes to {receiving}. Use 'pos', one of those blocks, or None"
             )

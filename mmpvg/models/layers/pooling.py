@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 from .precision import upcast
 
 
@@ -46,12 +48,12 @@ class GeneralizedMeanPooling(nn.Module):
     ) -> None:
         super().__init__()
         if groups < 1 or channels % groups:
-            raise ValueError(
+            raise UserError(
                 f'{channels} channels cannot be split into {groups} groups of equal size; '
                 'use a number that divides them, such as the number of heads'
             )
         if p < 1 or eps <= 0:
-            raise ValueError(f'p must be at least 1 and eps positive, got p={p}, eps={eps}')
+            raise UserError(f'p must be at least 1 and eps positive, got p={p}, eps={eps}')
         self.channels = channels
         self.eps = eps
         exponents = torch.full((groups,), float(p))
@@ -73,7 +75,7 @@ class GeneralizedMeanPooling(nn.Module):
             ValueError: If the tokens have another width than the module was built for.
         """
         if tokens.ndim != 3 or tokens.shape[2] != self.channels:
-            raise ValueError(
+            raise UserError(
                 f'expected tokens of shape (B, N, {self.channels}), got {tuple(tokens.shape)}'
             )
         with torch.autocast(tokens.device.type, enabled=False):

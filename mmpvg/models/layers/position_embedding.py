@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 from .precision import upcast
 from .windows import Grid
 
@@ -33,12 +35,12 @@ def resize_position_embedding(table: Tensor, grid: Grid, mode: str = 'bicubic') 
         ValueError: If the table is not 4-D or the grid has a side below 1.
     """
     if table.ndim != 4:
-        raise ValueError(
+        raise UserError(
             f'a PE table must have shape (1, H, W, D), got {tuple(table.shape)}; '
             'reshape a flat (1, N, D) table with its true grid first'
         )
     if min(grid) < 1:
-        raise ValueError(f'a PE cannot be resized to grid {tuple(grid)}: both sides must be >= 1')
+        raise UserError(f'a PE cannot be resized to grid {tuple(grid)}: both sides must be >= 1')
     if table.shape[1:3] == tuple(grid):
         return table
     align_corners = False if mode in ('bilinear', 'bicubic') else None
@@ -118,7 +120,7 @@ class PositionEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         if pe_type not in PE_TYPES:
-            raise ValueError(f'unknown pe_type {pe_type!r}; choose one of {", ".join(PE_TYPES)}')
+            raise UserError(f'unknown pe_type {pe_type!r}; choose one of {", ".join(PE_TYPES)}')
         self.interpolate_mode = interpolate_mode
         h, w = grid
         if pe_type == 'learnable':
@@ -166,7 +168,7 @@ class PositionEmbedding(nn.Module):
         if key in state_dict and isinstance(self.table, nn.Parameter):
             loaded = state_dict[key]
             if loaded.ndim != 4 or loaded.shape[3] != self.table.shape[3]:
-                raise ValueError(
+                raise UserError(
                     f'{key} of the checkpoint has shape {tuple(loaded.shape)}, but this model '
                     f'needs (1, h, w, {self.table.shape[3]}); reshape a flat table with its grid, '
                     'or set the arch of the checkpoint'
@@ -182,7 +184,7 @@ class PositionEmbedding(nn.Module):
 
 def _require_multiple(dims: int, factor: int, pe_type: str) -> None:
     if dims % factor:
-        raise ValueError(
+        raise UserError(
             f'{pe_type} needs a number of channels divisible by {factor}, got {dims}; '
             f'the nearest is {math.ceil(dims / factor) * factor}'
         )

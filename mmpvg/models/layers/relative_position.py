@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmpvg.utils.errors import UserError
+
 from .precision import at_least_float32, upcast
 from .windows import Grid
 
@@ -149,7 +151,7 @@ class DecomposedRelativePosition(nn.Module):
             )
             table, native = resized[0].T.to(table.dtype), side
         elif native < side:
-            raise ValueError(f'a window of {side} patches is larger than the {native} of the table')
+            raise UserError(f'a window of {side} patches is larger than the {native} of the table')
         place = torch.arange(side, device=table.device)
         return table[place[:, None] - place[None, :] + native - 1]
 

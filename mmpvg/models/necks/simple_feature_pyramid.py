@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmpvg.registry import MODELS
+from mmpvg.utils.errors import UserError
 
 from ..backbones.vit_arch import ViTArch
 from ..layers import LayerNorm2d
@@ -49,7 +50,7 @@ class SimpleFeaturePyramid(BaseModule):
             in_channels if isinstance(in_channels, int) else ViTArch.parse(in_channels).embed_dims
         )
         if num_outs < len(scales):
-            raise ValueError(
+            raise UserError(
                 f'num_outs={num_outs} is less than the {len(scales)} scales {tuple(scales)}; '
                 'raise it or leave scales out'
             )
@@ -71,7 +72,7 @@ class SimpleFeaturePyramid(BaseModule):
         """
         x = inputs if isinstance(inputs, Tensor) else inputs[-1]
         if x.shape[1] != self.in_channels:
-            raise ValueError(
+            raise UserError(
                 f'the backbone gives maps of {x.shape[1]} channels, but this neck was built for '
                 f'{self.in_channels}; set neck.in_channels={x.shape[1]}, or to the arch of the '
                 'backbone'
@@ -85,9 +86,9 @@ class SimpleFeaturePyramid(BaseModule):
 def _level(dims: int, out_channels: int, scale: float) -> nn.Sequential:
     need = {4: 4, 2: 2, 1: 1, 0.5: 1}.get(scale)
     if need is None:
-        raise ValueError(f'scale {scale} is not offered; use scales out of 4, 2, 1 and 0.5')
+        raise UserError(f'scale {scale} is not offered; use scales out of 4, 2, 1 and 0.5')
     if dims % need:
-        raise ValueError(f'{dims} channels cannot be divided by {need}, as scale {scale} needs')
+        raise UserError(f'{dims} channels cannot be divided by {need}, as scale {scale} needs')
     if scale == 4:
         resample = [
             nn.ConvTranspose2d(dims, dims // 2, kernel_size=2, stride=2),

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmpvg.registry import MODELS
+from mmpvg.utils.errors import UserError
 
 from ..backbones.vit_arch import ViTArch
 from ..layers import AveragePooling, GeneralizedMeanPooling
@@ -56,19 +57,19 @@ class TokenPooling(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if pooling not in POOLINGS:
-            raise ValueError(f'unknown pooling {pooling!r}; choose one of {", ".join(POOLINGS)}')
+            raise UserError(f'unknown pooling {pooling!r}; choose one of {", ".join(POOLINGS)}')
         if pooling == 'average':
             self.pool = AveragePooling()
             return
         if in_channels is None:
-            raise ValueError(f'pooling={pooling!r} needs in_channels: the channels or the arch')
+            raise UserError(f'pooling={pooling!r} needs in_channels: the channels or the arch')
         arch = None if isinstance(in_channels, int) else ViTArch.parse(in_channels)
         channels = in_channels if arch is None else arch.embed_dims
         if pooling == 'gem':
             groups = 1
         elif groups == 'heads':
             if arch is None:
-                raise ValueError(
+                raise UserError(
                     f"groups='heads' needs to know the heads: set in_channels to the arch instead "
                     f'of {in_channels}, or groups to their number'
                 )

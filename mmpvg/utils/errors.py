@@ -1,0 +1,15 @@
+"""Errors that a user can mend: command lines show their message alone, without a traceback."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A mistake in a config, a command line or a file; the message names the value and the fix."""
+
+
+class MissingFileError(UserError, FileNotFoundError):
+    """A file or folder that a config or a command line names and that does not exist."""
+
+    def __str__(self) -> str:
+        # OSError's own would show the arguments of its constructor.
+        return str(self.args[0])
