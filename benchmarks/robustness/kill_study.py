@@ -32,7 +32,7 @@ class Trial:
     """A training that is interrupted once.
 
     Attributes:
-        kind: One of :data:`KINDS`.
+        kind: One of ``KINDS``.
         seed: Of the instant.
     """
 

@@ -45,7 +45,7 @@ def split_iteration(
         progress: Called after every timed iteration.
 
     Returns:
-        By part, in the order of :data:`PARTS`.
+        By part, in the order of ``PARTS``.
 
     Raises:
         ValueError: If the model has no backbone.

@@ -117,7 +117,7 @@ def difference_to_ours(name: str, arch: str) -> float:
     """Hold a plain ViT of others against ours with its weights, on a random image.
 
     Args:
-        name: One of :data:`BENCHMARK_MODELS` that is ``same_as_vit``.
+        name: One of ``BENCHMARK_MODELS`` that is ``same_as_vit``.
         arch: The arch.
 
     Returns:

@@ -22,7 +22,7 @@ class Target:
 
     Attributes:
         above: Network of the numerator, one of
-            :data:`~benchmarks.speed.networks.BENCHMARK_MODELS`.
+            ``BENCHMARK_MODELS``.
         below: Of the denominator.
         mode: ``inference`` or ``training``.
         size: Of the image, (H, W).

@@ -17,7 +17,7 @@ def draw_study(results: Sequence[Result], path: str | Path, title: str = '') -> 
     """Draw accuracies by delivery, a colour for each pooling.
 
     Args:
-        results: What :func:`mmpvg.analysis.summarize` gave.
+        results: What ``mmpvg.analysis.summarize`` gave.
         path: The picture to write.
         title: Stands above.
 

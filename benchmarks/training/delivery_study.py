@@ -18,7 +18,7 @@ from mmpvg.analysis.receptive_field import (
     share_outside,
 )
 
-#: What :func:`describe_delivery` tells: key -> heading of a table.
+#: What ``describe_delivery`` tells: key -> heading of a table.
 DELIVERY_NUMBERS = {
     'first correlation': 'correlation of tokens and delivered PE, first block with one',
     'last correlation': 'the same, last block',
@@ -43,7 +43,7 @@ def describe_delivery(
         images: Gives batches of images of one size, anew at every call.
 
     Returns:
-        The numbers of :data:`DELIVERY_NUMBERS`; NaN where the network has no such thing.
+        The numbers of ``DELIVERY_NUMBERS``; NaN where the network has no such thing.
     """
     balance = measure_counterbalance(model.vit, images())
     correlations = balance.delivered.mean(0)

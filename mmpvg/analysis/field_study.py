@@ -29,7 +29,7 @@ class MeasuredField:
 
     Attributes:
         size: (H, W) of the images, in pixels.
-        state: What the PE was, one of :data:`PE_STATES`.
+        state: What the PE was, one of ``PE_STATES``.
         place: ``block 3``, or ``end`` for what leaves the network.
         field: (H, W), of sum 1.
         fit: Its Gaussian, in pixels, of a quarter of a patch at least.
@@ -58,7 +58,7 @@ def measure_fields(
         model: The model.
         images: (size, state) -> batches of images of that size.
         sizes: (H, W) in pixels.
-        states: What the PE is to be, see :func:`states_of`.
+        states: What the PE is to be, see ``states_of``.
 
     Yields:
         For every size and state the field of every block and that of what leaves the network.

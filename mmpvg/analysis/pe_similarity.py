@@ -103,7 +103,7 @@ class ResizeDistortion:
     """What a resize of the table does to a PE, at the places of the native grid.
 
     Attributes:
-        source: Which PE, as :func:`delivered_tables` names it.
+        source: Which PE, as ``delivered_tables`` names it.
         grid: (h, w) of the resized table.
         kernel: Kernel of the resize.
         error: Mean absolute difference of the similarities of two places before and after, over all
@@ -137,7 +137,7 @@ def resize_distortions(
     Args:
         vit: The network.
         grids: Wanted (h, w), in patches.
-        kernels: Kernels of :func:`~mmpvg.models.layers.resize_position_embedding`.
+        kernels: Kernels of ``resize_position_embedding``.
 
     Raises:
         ValueError: If the network has no PE.

@@ -17,7 +17,7 @@ def draw_mosaics(mosaics: Mapping[str, np.ndarray], path: str | Path, title: str
 
     Args:
         mosaics: Where the PE is -> (tiles down, tiles across, h, w), as of
-            :func:`~mmpvg.analysis.similarity_mosaic`.
+            ``similarity_mosaic``.
         path: The picture to write.
         title: Above it.
 

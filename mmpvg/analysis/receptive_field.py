@@ -67,7 +67,7 @@ def centre_token(grid: tuple[int, int]) -> tuple[int, int]:
 
 
 def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
-    """The features of the centre token (:func:`centre_token`): of every block, and at the end.
+    """The features of the centre token (``centre_token``): of every block, and at the end.
 
     Of each block the channel mean of its output; at the end that of what leaves the network, after
     the last norm and its PE, as in the paper. Behind a LayerNorm whose weights are all equal, as
@@ -78,7 +78,7 @@ def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
         vit: The network, in evaluation.
 
     Returns:
-        A function for :func:`accumulate_fields`, of L + 1 features.
+        A function for ``accumulate_fields``, of L + 1 features.
     """
 
     def features(images: Tensor) -> list[Tensor]:
@@ -98,7 +98,7 @@ def share_outside(field: np.ndarray, patch_size: int) -> float:
     spike on a foot. A fitted Gaussian follows the spike; this tells of the foot.
 
     Args:
-        field: (H, W), of :func:`centre_features`.
+        field: (H, W), of ``centre_features``.
         patch_size: Side of a patch, in pixels.
     """
     grid = tuple(-(-side // patch_size) for side in field.shape)

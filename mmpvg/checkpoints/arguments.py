@@ -25,7 +25,7 @@ def backbone_arguments(
             arch of its size, else one for every 64 channels.
 
     Returns:
-        Arguments of :class:`~mmpvg.models.MPVGViT`.
+        Arguments of ``MPVGViT``.
 
     Raises:
         ValueError: If the source lacks blocks, its PE fits no grid, or its width cannot be split

@@ -1,6 +1,6 @@
 """How each source names the parts of a ViT: one small table a source.
 
-A rename maps a source's name to ours, both as in :func:`re.sub`. Names that no row of a table knows
+A rename maps a source's name to ours, both as in ``re.sub``. Names that no row of a table knows
 are leftovers, and leftovers raise: what a network was trained with is never dropped in silence.
 
 Two names are kept for the fitting: ``pos_embed``, the table as it came, and ``dist_token``, DeiT's
@@ -205,7 +205,7 @@ _OTHERS = (
 
 
 def find_family(names: Collection[str]) -> Family | None:
-    """The first family of :data:`FAMILIES` whose marks are all among the names."""
+    """The first family of ``FAMILIES`` whose marks are all among the names."""
     for family in FAMILIES:
         if all(any(re.fullmatch(mark, name) for name in names) for mark in family.marks):
             return family

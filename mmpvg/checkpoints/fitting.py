@@ -48,7 +48,7 @@ def fit(
 
 
 class _Fitting(TokenFitting):
-    """The steps of :func:`fit`; each moves tensors from what is left to what is done."""
+    """The steps of ``fit``; each moves tensors from what is left to what is done."""
 
     def __init__(self, source: SourceViT, backbone: MPVGViT, grid: Grid | None, pe_norms: str):
         super().__init__(source, backbone, grid)

@@ -17,7 +17,7 @@ from .finite_state import first_of, not_finite_in
 
 
 def read_checkpoint(source: str | Path, whole: bool = False) -> Any:
-    """Read a checkpoint through :func:`mmpvg.checkpoints.load_pth`.
+    """Read a checkpoint through ``mmpvg.checkpoints.load_pth``.
 
     The text of a config that mmengine would evaluate on resume is left out.
 
@@ -66,7 +66,7 @@ def read_checkpoint(source: str | Path, whole: bool = False) -> Any:
 
 
 def read_checkpoints_safely(resumed: str | None = None) -> None:
-    """Let all of mmengine in this process read through :func:`read_checkpoint`, for a script.
+    """Let all of mmengine in this process read through ``read_checkpoint``, for a script.
 
     Its own loaders unpickle. ``load_from``, ``--resume`` and ``Pretrained`` of any part of a model
     go through the loaders that this replaces.

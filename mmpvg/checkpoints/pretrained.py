@@ -21,7 +21,7 @@ from .source import recognise
 
 @WEIGHT_INITIALIZERS.register_module()
 class PretrainedViT:
-    """Start a :class:`~mmpvg.models.MPVGViT` from any plain ViT that people have.
+    """Start a ``MPVGViT`` from any plain ViT that people have.
 
     Reads timm models by name, and files, folders or URLs of DeiT, DeiT III, AugReg, MAE, DINOv2,
     LaPE, GAB, ViTDet, ViT-Adapter, mmpretrain, mmseg and mmpvg (a backbone, or a classifier,

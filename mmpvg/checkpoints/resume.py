@@ -45,7 +45,7 @@ def resume_from_latest(cfg: Config) -> None:
 def resume_from(cfg: Config, checkpoint: str) -> None:
     """Let a run resume from a checkpoint, or, when it was started again, from its own latest.
 
-    The launching scripts name a run in the environment (:data:`RUN_VARIABLE`); a requeue of a job
+    The launching scripts name a run in the environment (``RUN_VARIABLE``); a requeue of a job
     or a restart of its processes keeps the name, and checkpoints have it.
 
     Args:

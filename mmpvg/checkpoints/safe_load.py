@@ -35,7 +35,7 @@ def load_pth(path: str | Path) -> Any:
 
     All checkpoints that this package reads come through here, but for safetensors and ``.npz``.
     torch reads with ``weights_only=True``. Objects that well-known projects keep beside the weights
-    become :class:`~mmpvg.checkpoints.inert.Placeholder`, but for NumPy's numbers and arrays and
+    become ``Placeholder``, but for NumPy's numbers and arrays and
     mmengine's logged numbers, which are built from their bytes.
 
     Args:

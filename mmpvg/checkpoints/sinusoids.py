@@ -19,7 +19,7 @@ def find_sinusoid(table: Tensor, cls_row: Tensor | None) -> str | None:
         cls_row: The class token's row, (1, 1, D), where there is one.
 
     Returns:
-        The ``pe_type`` of :class:`~mmpvg.models.MPVGViT`, or None for any other table.
+        The ``pe_type`` of ``MPVGViT``, or None for any other table.
     """
     for pe_type in ('sinusoid_1d', 'sinusoid_2d') if table.shape[3] % 4 == 0 else ():
         pe = PositionEmbedding(table.shape[1:3], table.shape[3], pe_type, cls_row is not None)

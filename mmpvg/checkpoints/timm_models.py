@@ -26,7 +26,7 @@ def read_timm(name: str) -> Weights:
     """Read a pre-trained model of timm's.
 
     Args:
-        name: As :func:`timm.create_model` takes it: ``deit_tiny_patch16_224.fb_in1k``,
+        name: As ``timm.create_model`` takes it: ``deit_tiny_patch16_224.fb_in1k``,
             ``hf-hub:OWNER/NAME`` or ``local-dir:FOLDER``.
 
     Raises:

@@ -25,7 +25,7 @@ _WRAPPERS = ('_fsdp_wrapped_module.', '_checkpoint_wrapped_module.')
 
 
 def missing_state(checkpoint: dict) -> list[str]:
-    """What a checkpoint lacks of a whole training state: keys of :data:`STATE_KEYS`, or none."""
+    """What a checkpoint lacks of a whole training state: keys of ``STATE_KEYS``, or none."""
     missing = [key for key in STATE_KEYS if key not in checkpoint]
     meta = checkpoint.get('meta')
     if isinstance(meta, dict):
@@ -36,7 +36,7 @@ def missing_state(checkpoint: dict) -> list[str]:
 def add_parameter_names(runner: Runner, checkpoint: dict) -> None:
     """Write the parameter names of the optimizer's groups into ``checkpoint['meta']``.
 
-    torch keeps the state of an optimizer by position. With the names, :func:`check_training_state`
+    torch keeps the state of an optimizer by position. With the names, ``check_training_state``
     finds that a position belongs to another parameter even if shapes and numbers are equal.
     """
     if 'optimizer' in checkpoint and isinstance(runner.optim_wrapper, OptimWrapper):

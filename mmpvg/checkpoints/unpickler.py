@@ -19,7 +19,7 @@ from .inert import Placeholder, RefusedFileError, forbidden, placeholder_class
 
 
 class InertUnpickler(pickle._Unpickler):
-    """Builds containers, numbers and :class:`~mmpvg.checkpoints.inert.Placeholder` alone.
+    """Builds containers, numbers and ``Placeholder`` alone.
 
     Of Python's unpickler in Python, whose instructions can be replaced: keyword arguments and
     registered extensions are left out, and no object gets a state but placeholders and dicts.

@@ -116,7 +116,7 @@ def compare(candidates: tuple[Candidate, Candidate], score_thr: float = 0.5) -> 
     """Test both with the test evaluator of A's config, and score every image.
 
     Args:
-        candidates: What :func:`load_candidates` gave.
+        candidates: What ``load_candidates`` gave.
         score_thr: Detections that do not score more do not count in the scores of images.
 
     Raises:

@@ -60,7 +60,7 @@ def draw_differences(
 
 
 def describe_differences(differences: Sequence[float], names: tuple[str, str], unit: str) -> str:
-    """Say in words what :func:`draw_differences` draws, for those who cannot see it."""
+    """Say in words what ``draw_differences`` draws, for those who cannot see it."""
     return (
         f'Histogram of the difference in {unit}, {names[1]} minus {names[0]}, over '
         f'{len(differences)} images, from {min(differences):+.3g} to {max(differences):+.3g}'

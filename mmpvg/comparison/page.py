@@ -31,7 +31,7 @@ def write_comparison_page(
     These images are predicted again, one by one.
 
     Args:
-        comparison: Of :func:`mmpvg.comparison.comparison.compare`.
+        comparison: Of ``mmpvg.comparison.comparison.compare``.
         out: HTML file to write.
         num_images: Images to show, half of them where B gains most, half where it loses most.
         command: Command line that makes the page, shown on it.

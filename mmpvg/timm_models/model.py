@@ -16,7 +16,7 @@ GLOBAL_POOLS = ('token', 'avg', 'gem', 'ggem')
 
 
 class TimmMPVGViT(MPVGViT):
-    """An image classifier whose weights are those of :class:`~mmpvg.models.MPVGViT` and ``head``.
+    """An image classifier whose weights are those of ``MPVGViT`` and ``head``.
 
     Args:
         num_classes: Classes; 0 for no head.

@@ -1,6 +1,6 @@
 """Signals that tell a run to end and go on later, from the first moment of its process.
 
-Imports nothing heavy: ``tools/train.py`` calls :func:`exit_when_told` before all else.
+Imports nothing heavy: ``tools/train.py`` calls ``exit_when_told`` before all else.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def whole_file(path: str | os.PathLike, size: int | None = None) -> Iterator[Pat
         Where to write; it takes the place of ``path`` at the end.
 
     Raises:
-        OSError: As :func:`write_whole`.
+        OSError: As ``write_whole``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ class CocoIds:
     Attributes:
         categories: As in a COCO file.
         category_ids: Id of each class.
-        without_file: Images that were expected, but that :meth:`select` did not find.
+        without_file: Images that were expected, but that ``select`` did not find.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:

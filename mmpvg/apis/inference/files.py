@@ -22,7 +22,7 @@ from .inputs import Item
 class DetectionFiles:
     """``predictions.json``, COCO's results, and ``images.json``, the images they are of.
 
-    Both are written by :meth:`close`; until then the results are in a temporary file there.
+    Both are written by ``close``; until then the results are in a temporary file there.
 
     Args:
         folder: Where they go.
@@ -49,7 +49,7 @@ class DetectionFiles:
         Args:
             item: Which image it is.
             image: The image.
-            found: As :meth:`Predictor.detections` tells them.
+            found: As ``Predictor.detections`` tells them.
 
         Raises:
             BrokenSampleError: If the annotation file tells of another size.

@@ -63,7 +63,7 @@ def check_source(source: str | Path) -> Path:
 
 
 def is_video(source: Path) -> bool:
-    """Whether an input that passed :func:`check_source` is a video."""
+    """Whether an input that passed ``check_source`` is a video."""
     return not source.is_dir() and source.suffix.lower() in VIDEO_SUFFIXES
 
 

@@ -23,7 +23,7 @@ class Predictor:
     Args:
         config: Of the model.
         checkpoint: File or URL of the weights; None for an untrained model.
-        device: As :func:`build_inferencer` takes it.
+        device: As ``build_inferencer`` takes it.
 
     Attributes:
         detects: Whether it is a detector.

@@ -89,7 +89,7 @@ class ImageFiles:
         reader: What reads them.
 
     Attributes:
-        doubts: Of the images read so far, as :meth:`ImageReader.doubts` tells them.
+        doubts: Of the images read so far, as ``ImageReader.doubts`` tells them.
     """
 
     def __init__(self, items: Sequence[Item], reader: ImageReader) -> None:

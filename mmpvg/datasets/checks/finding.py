@@ -29,7 +29,7 @@ class Finding:
         path: The image, or the annotation file.
         problem: A few words that many findings share.
         detail: The numbers.
-        effect: One of :data:`EFFECTS`.
+        effect: One of ``EFFECTS``.
         box: Left, top, width and height in pixels, where a box is the problem.
     """
 

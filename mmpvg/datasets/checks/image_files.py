@@ -64,7 +64,7 @@ def check_image_header(
         path: The file. What lies behind a URL is not looked at.
         expected: Width and height in pixels according to the annotations; None if they hold no
             positions.
-        loader: From :func:`image_loader`; None for the defaults of ``LoadImageFromFile``.
+        loader: From ``image_loader``; None for the defaults of ``LoadImageFromFile``.
 
     Returns:
         What is wrong for this loader: nothing for most files.

@@ -15,7 +15,7 @@ def decode_counts(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         texts: Each of at least one character, all of ``0`` to ``o``, the last one without the bit
-            for more (see :func:`is_encoded`).
+            for more (see ``is_encoded``).
 
     Returns:
         All runs, and the number of runs of each mask.

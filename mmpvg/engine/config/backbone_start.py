@@ -16,7 +16,7 @@ def start_backbone(cfg: Config, checkpoint: str) -> None:
 
     Args:
         cfg: The config of the run, changed in place.
-        checkpoint: As :class:`mmpvg.checkpoints.PretrainedViT` takes it.
+        checkpoint: As ``mmpvg.checkpoints.PretrainedViT`` takes it.
 
     Raises:
         ValueError: If the config has no backbone of ours.
@@ -36,7 +36,7 @@ def find_backbone(model: ConfigDict) -> ConfigDict | None:
     """The config of our backbone in that of a model, or None.
 
     It is ``backbone``, or a part of a retriever's ``image_encoder``, if that is an
-    :class:`~mmpvg.models.MPVGViT` or a subclass.
+    ``MPVGViT`` or a subclass.
     """
     encoder = model.get('image_encoder')
     for part in (model.get('backbone'), *(encoder if isinstance(encoder, list) else [encoder])):

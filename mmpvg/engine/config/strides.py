@@ -70,7 +70,7 @@ def check_segmenter_sizes(cfg: Config, model: nn.Module) -> None:
 
     Args:
         cfg: The config of the run.
-        model: Its model, unwrapped; only segmenters on :class:`~mmpvg.models.MPVGViT` are checked.
+        model: Its model, unwrapped; only segmenters on ``MPVGViT`` are checked.
 
     Raises:
         ValueError: If the size of training crops, of windows of slide inference, or the divisor of

@@ -25,7 +25,7 @@ class WholeFileBackend(LocalBackend):
     """mmengine's local files, each of them written in one step."""
 
     def put(self, obj: bytes, filepath: str) -> None:
-        """Write bytes; see :func:`mmpvg.utils.whole_file.write_whole`."""
+        """Write bytes; see ``mmpvg.utils.whole_file.write_whole``."""
         try:
             write_whole(filepath, obj)
         except OSError as error:
@@ -94,7 +94,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Check what a run resumes from.
 
         Raises:
-            ValueError: See :func:`mmpvg.checkpoints.training_state.check_training_state`.
+            ValueError: See ``mmpvg.checkpoints.training_state.check_training_state``.
         """
         if runner._resume:
             check_training_state(runner, checkpoint)

@@ -74,7 +74,7 @@ class PreemptionHook(Hook):
         """Listen.
 
         Raises:
-            TypeError: If no :class:`mmpvg.CheckpointHook` writes the checkpoints of this run.
+            TypeError: If no ``mmpvg.CheckpointHook`` writes the checkpoints of this run.
         """
         hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
         if not hooks:

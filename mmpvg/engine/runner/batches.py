@@ -149,7 +149,7 @@ class BatchLoader:
         return loader
 
     def __call__(self, indices: Sequence[int]) -> list:
-        """Load a batch; of a :class:`SeededBatch`, all is drawn from its seed."""
+        """Load a batch; of a ``SeededBatch``, all is drawn from its seed."""
         if isinstance(indices, SeededBatch):
             _draw_from(indices.seed)
         if self.load_one is None and self._load_many is not None:

@@ -40,7 +40,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
     Args:
         model_wrapper: Arguments of mmengine's ``MMFullyShardedDataParallel``, for instance
             ``dict(sharding_strategy='HYBRID_SHARD')`` to shard within a node alone. By default
-            all is sharded over all processes, in units of :class:`mmpvg.models.layers.Block`.
+            all is sharded over all processes, in units of ``mmpvg.models.layers.Block``.
         **kwargs: mmengine's.
     """
 
@@ -150,7 +150,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         }
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Load what :meth:`optim_state_dict` returns, or the state of a run without FSDP.
+        """Load what ``optim_state_dict`` returns, or the state of a run without FSDP.
 
         Raises:
             ValueError: If it is of other parameters.
@@ -179,7 +179,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
 
 
 def use_fsdp(cfg: Config) -> None:
-    """Let a run shard its model: mmengine's FlexibleRunner with :class:`FSDPStrategy`.
+    """Let a run shard its model: mmengine's FlexibleRunner with ``FSDPStrategy``.
 
     Settings of the strategy may stand in the config, as ``strategy=dict(model_wrapper=...)``.
 

@@ -25,7 +25,7 @@ class _Reproducible:
     """What both loops do: batches by their place, and random numbers of the model by theirs."""
 
     def _build(self, runner: Any, dataloader: dict, endless: bool) -> DataLoader:
-        """The training data with :class:`ReproducibleBatchSampler` around its batches.
+        """The training data with ``ReproducibleBatchSampler`` around its batches.
 
         Raises:
             TypeError: If ``dataloader`` is no config.
@@ -171,7 +171,7 @@ def batches_done(info: dict, epoch: int, length: int) -> int:
 class IterBasedTrainLoop(_Reproducible, MMEngineIterBasedTrainLoop):
     """mmengine's loop of iterations, reproducible and resumed without loading what has been seen.
 
-    As :class:`EpochBasedTrainLoop`. A sampler that ends starts its next epoch without mmengine's
+    As ``EpochBasedTrainLoop``. A sampler that ends starts its next epoch without mmengine's
     restart of the workers.
 
     Args:

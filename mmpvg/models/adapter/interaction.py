@@ -117,7 +117,7 @@ class Extractor(DeformableCrossAttention):
         num_heads: Heads of the deformable attention.
         num_points: Points a head samples.
         value_ratio: Channels of the values over D.
-        mlp_ratio: Hidden channels of the :class:`ConvMlp` over D.
+        mlp_ratio: Hidden channels of the ``ConvMlp`` over D.
         drop_path_rate: Rate of stochastic depth.
     """
 

@@ -35,7 +35,7 @@ def flatten_maps(maps: Sequence[Tensor]) -> Tensor:
 
 
 def unflatten_tokens(tokens: Tensor, levels: Sequence[Level]) -> list[Tensor]:
-    """Undo :func:`flatten_maps`."""
+    """Undo ``flatten_maps``."""
     parts = tokens.split([level.size for level in levels], dim=1)
     return [part.transpose(1, 2).unflatten(2, level.grid) for part, level in zip(parts, levels)]
 
@@ -70,7 +70,7 @@ class SamplingPlaces(NamedTuple):
     """What deformable attention is told about its queries and maps.
 
     Attributes:
-        points: :func:`reference_points` of the queries in the maps.
+        points: ``reference_points`` of the queries in the maps.
         shapes: (maps, 2): height and width of each.
         starts: (maps,): the first token of each.
     """

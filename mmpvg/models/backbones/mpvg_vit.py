@@ -36,7 +36,7 @@ class MPVGViT(BaseModule):
 
     In mmdet, mmseg and mmpretrain configs as ``backbone=dict(type='mmpvg.MPVGViT', ...)``. The PE
     is resized to the grid of whatever image arrives, then runs through the LayerNorm chain of the
-    delivery, then the blocks run; see :mod:`mmpvg.models.layers.pe_delivery`.
+    delivery, then the blocks run; see ``mmpvg.models.layers.pe_delivery``.
 
     No parameter is made that the forward pass does not use: blocks after the last tap are not
     built, nor is the last norm unless the arch's last block is tapped (``mpvg`` is then ``pvg``).
@@ -51,7 +51,7 @@ class MPVGViT(BaseModule):
         in_channels: Channels of the image.
         pe_delivery: ``default`` (ViT), ``lape`` (LaPE, ICCV 2023), ``pvg`` or ``mpvg`` (MPVG, AAAI
             2025), or a dict of the switches of
-            :class:`~mmpvg.models.layers.PEDeliveryPlan`, for instance
+            ``PEDeliveryPlan``, for instance
             ``dict(base='mpvg', hierarchical=False)``.
         pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``; None for a network without a
             PE, with ``pe_delivery='none'``.

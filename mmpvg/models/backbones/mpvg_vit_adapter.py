@@ -44,7 +44,7 @@ ADAPTER_ARCHS = {
 
 @MODELS.register_module()
 class MPVGViTAdapter(MPVGViT):
-    """ViT-Adapter (ICLR 2023) on :class:`MPVGViT`'s own blocks and PE delivery.
+    """ViT-Adapter (ICLR 2023) on ``MPVGViT``'s own blocks and PE delivery.
 
     A convolutional pyramid, the spatial prior, runs beside the ViT. The blocks are cut into four
     runs. Before each, an injector lets the ViT's tokens read the pyramid; after it, an extractor
@@ -60,7 +60,7 @@ class MPVGViTAdapter(MPVGViT):
     Needs mmcv with its compiled operators, for the deformable attention; it runs on CPUs too.
 
     Args:
-        arch: As :class:`MPVGViT`'s.
+        arch: As ``MPVGViT``'s.
         interaction_indexes: First and last block of each of the four runs; quarters of the depth
             by default, as published: [[0, 2], [3, 5], [6, 8], [9, 11]] of 12.
         deform_num_heads: Heads of the deformable attention. By default as published for the named
@@ -76,7 +76,7 @@ class MPVGViTAdapter(MPVGViT):
             Both resize it bilinearly to the level.
         norm_cfg: Norm of the convolutions and the outputs. SyncBN as published: on one GPU it is
             BatchNorm, and tools/train.py puts BatchNorm in its place where there are no GPUs.
-        drop_path_rate: Stochastic depth of the blocks, as :class:`MPVGViT`'s, and of every
+        drop_path_rate: Stochastic depth of the blocks, as ``MPVGViT``'s, and of every
             extractor.
         layer_scale: Initial value of the blocks' LayerScale, 1.0 as in ViT-Adapter's code; None
             for no LayerScale.
@@ -84,7 +84,7 @@ class MPVGViTAdapter(MPVGViT):
         init_cfg: Initialization of mmengine, for instance
             ``dict(type='mmpvg.PretrainedViT', checkpoint=...)``, which fills the ViT and leaves the
             adapter as it starts.
-        **kwargs: Further arguments of :class:`MPVGViT`: ``img_size``, ``pe_delivery``, ``pe_type``,
+        **kwargs: Further arguments of ``MPVGViT``: ``img_size``, ``pe_delivery``, ``pe_type``,
             ``window_size``, ``global_blocks``, ``gaussian_bias`` and so on. Not
             ``patch_size`` (16), ``with_cls_token``, ``num_registers``, ``out_indices``,
             ``out_type`` and ``final_norm``, which the adapter decides.

@@ -26,7 +26,7 @@ class ViTArch:
 
     @classmethod
     def parse(cls, arch: str | Mapping | ViTArch) -> ViTArch:
-        """Read an arch from a config: a name in :data:`VIT_ARCHS`, or a mapping of the attributes.
+        """Read an arch from a config: a name in ``VIT_ARCHS``, or a mapping of the attributes.
 
         Raises:
             ValueError: If the name or a key is unknown, a key missing, or a size not positive.

@@ -35,7 +35,7 @@ def build_attentions(
         arch: Size of the network.
         windows: Window size of every block that is built, 0 for global attention.
         relative_grid: Native grid of the decomposed relative position in global blocks.
-        gaussian_bias: See :class:`~mmpvg.models.MPVGViT`, as for all that follow.
+        gaussian_bias: See ``MPVGViT``, as for all that follow.
         gaussian_blocks: Which blocks have the Gaussian.
         gaussian_kernel: How it is added.
         relative_position: Kind of relative position.

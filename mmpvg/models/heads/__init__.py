@@ -10,7 +10,7 @@ from mmpvg.utils import require_stack
 
 @MODELS.register_module(name='SegmenterMaskHead')
 def build_segmenter_mask_head(**kwargs) -> nn.Module:
-    """Build a :class:`~mmpvg.models.heads.segmenter.SegmenterMaskHead`.
+    """Build a ``SegmenterMaskHead``.
 
     Raises:
         ImportError: If mmseg is missing.

@@ -58,7 +58,7 @@ class Attention(nn.Module):
         dims: Channels D.
         num_heads: Number of heads; must divide ``dims``.
         window_size: Side of the windows attention stays in, in patches; 0 for global attention.
-        fused: See :func:`scaled_dot_product`.
+        fused: See ``scaled_dot_product``.
         bias: The Gaussian bias added to the logits, or None. In windows it is the window's own.
         rel_pos: Relative position added to the logits, or None; likewise.
         qkv_bias: Whether queries, keys and values have a bias.

@@ -38,7 +38,7 @@ class GaussianAttentionBias(nn.Module):
             grid: (h, w), in patches.
             num_extra: Tokens before the patches, such as a class token. Their rows and columns are
                 zero ([open] in the paper).
-            larger: What :meth:`axes` gave for a grid that holds this one, to take it from there.
+            larger: What ``axes`` gave for a grid that holds this one, to take it from there.
 
         Returns:
             (heads, num_extra + h*w, num_extra + h*w), in float32; in float64 where the module is.

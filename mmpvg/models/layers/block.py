@@ -38,7 +38,7 @@ class Block(nn.Module):
         attention: The attention.
         mlp_ratio: Hidden channels of the MLP over D.
         drop_path_rate: Rate of stochastic depth on both branches.
-        layer_scale: What the :class:`LayerScale` of both branches starts from; None for none.
+        layer_scale: What the ``LayerScale`` of both branches starts from; None for none.
         eps: Of both LayerNorms.
     """
 

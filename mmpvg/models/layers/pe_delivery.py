@@ -44,7 +44,7 @@ class PEDeliveryPlan:
         """Read a delivery from a config.
 
         Args:
-            delivery: A name in :data:`PE_DELIVERIES`, or a mapping of the attributes above. A
+            delivery: A name in ``PE_DELIVERIES``, or a mapping of the attributes above. A
                 mapping may start from a name: ``dict(base='mpvg', hierarchical=False)``.
 
         Raises:

@@ -26,7 +26,7 @@ def resize_position_embedding(table: Tensor, grid: Grid, mode: str = 'bicubic') 
         table: PE of shape (1, H, W, D), one vector per patch. The grid is part of the shape, so two
             grids with the same number of tokens cannot be mistaken for one another.
         grid: The wanted (h, w), in patches.
-        mode: An interpolation mode of :func:`torch.nn.functional.interpolate` for images.
+        mode: An interpolation mode of ``torch.nn.functional.interpolate`` for images.
 
     Returns:
         PE of shape (1, h, w, D), of the table's type.
@@ -104,7 +104,7 @@ class PositionEmbedding(nn.Module):
         pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``. Sinusoids are fixed.
         cls_token: Whether a class token has a row of its own. It is learnable beside a learnable
             table, position 0 of a 1-D sinusoid and zero for a 2-D one (LaPE, ICCV 2023).
-        interpolate_mode: Kernel of :func:`resize_position_embedding`.
+        interpolate_mode: Kernel of ``resize_position_embedding``.
 
     Raises:
         ValueError: If ``pe_type`` is unknown or ``dims`` does not suit the sinusoid.

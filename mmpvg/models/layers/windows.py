@@ -54,7 +54,7 @@ def partition(x: Tensor, region: Region) -> Tensor:
 
     Args:
         x: (B, h, w, D).
-        region: One of :func:`window_regions`.
+        region: One of ``window_regions``.
 
     Returns:
         (B * windows, height * width, D).
@@ -63,7 +63,7 @@ def partition(x: Tensor, region: Region) -> Tensor:
 
 
 def place(windows: Tensor, region: Region, x: Tensor) -> None:
-    """Undo :func:`partition`: write the windows of a region to their place in a grid of tokens.
+    """Undo ``partition``: write the windows of a region to their place in a grid of tokens.
 
     Args:
         windows: (B * windows, height * width, D).
