@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Start a tool on several processes: dist_run.sh SCRIPT PROCESSES ARGUMENTS...
 # dist_train.sh and dist_test.sh call this. Several nodes: set NNODES, NODE_RANK, MASTER_ADDR, PORT;
-# or, for nodes that come and go, NNODES=MIN:MAX and RDZV_ENDPOINT=HOST:PORT. MAX_RESTARTS starts all
+# or, for nodes that come and go, NNODES=MIN:MAX, RDZV_ENDPOINT=HOST:PORT and RDZV_ID=JOB. MAX_RESTARTS starts all
 # processes again when one dies. Exits with 75 when the run was told to end and wants to go on.
 set -euo pipefail
 unset CDPATH # with it, cd prints where it went
@@ -12,6 +12,9 @@ NNODES=${NNODES:-1}
 MAX_RESTARTS=${MAX_RESTARTS:-0}
 if [[ $NNODES == *:* && -z ${RDZV_ENDPOINT:-} ]]; then
     echo "dist_run: NNODES=$NNODES needs RDZV_ENDPOINT, where the nodes find each other" >&2
+    exit 2
+elif [[ -n ${RDZV_ENDPOINT:-} && $NNODES == *:* && -z ${RDZV_ID:-}${MMPVG_RUN:-} ]]; then
+    echo "dist_run: NNODES=$NNODES needs RDZV_ID, a name of this job that is the same on all nodes" >&2
     exit 2
 elif [[ $NNODES != 1 && -z ${MASTER_ADDR:-}${RDZV_ENDPOINT:-} ]]; then
     echo "dist_run: NNODES=$NNODES needs MASTER_ADDR, the address of node 0" >&2
@@ -77,5 +80,8 @@ if [[ $script == train.py && $status != 0 && $(<"$MMPVG_EXIT_CODE_FILE") == told
     ! grep -q '^pid' "$MMPVG_EXIT_CODE_FILE"; then
     # The launcher was told too, before a process of the run had started.
     code=75
+fi
+if [[ $status == 0 ]] && ! grep -qx told "$MMPVG_EXIT_CODE_FILE"; then
+    code=0 # processes that ended were started again, and finished
 fi
 exit "${code:-$status}"

@@ -11,7 +11,6 @@ from mmengine.dist import broadcast_object_list
 from mmengine.logging import print_log
 from mmengine.runner import FlexibleRunner, Runner
 
-from mmpvg.checkpoints.integrity import find_damage
 from mmpvg.checkpoints.safe_load import load_pth
 from mmpvg.utils.errors import UserError
 
@@ -34,7 +33,7 @@ def resume_from_latest(cfg: Config) -> None:
     Raises:
         ValueError: If there are checkpoints, but none that a training can go on from.
     """
-    latest = latest_checkpoint(cfg.work_dir)
+    latest = latest_checkpoint(cfg.work_dir, _out_dir(cfg))
     cfg.resume = latest is not None
     if latest is None:
         _log(f'nothing to resume in {cfg.work_dir}: training starts from the beginning')
@@ -56,8 +55,8 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     run = os.environ.get(RUN_VARIABLE)
     if run is None:
         return
-    for path in _candidates(Path(cfg.work_dir)):
-        if path.is_file() and _why_not(path) is None and _run_of(path) == run:
+    for path in _candidates(Path(cfg.work_dir), _out_dir(cfg)):
+        if path.is_file() and _read(path) == (None, run):
             cfg.load_from = str(path)
             _log(f'this run was started again: it resumes from {path}, not from {checkpoint}')
             return
@@ -76,13 +75,14 @@ def agree_on_checkpoint(runner: Runner | FlexibleRunner) -> None:
     runner._resume, runner._load_from = choice
 
 
-def latest_checkpoint(work_dir: str | Path) -> str | None:
+def latest_checkpoint(work_dir: str | Path, out_dir: str | None = None) -> str | None:
     """The checkpoint that ``last_checkpoint`` names, or the newest one if that is gone or damaged.
 
     Files that hold no whole training state, such as ``best_*.pth`` (weights alone), are left out.
 
     Args:
         work_dir: Folder of the run. It may have been moved since.
+        out_dir: ``out_dir`` of CheckpointHook, if it has one.
 
     Returns:
         Its path; None if the run wrote none.
@@ -92,8 +92,8 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     """
     work_dir = Path(work_dir)
     passed_over = []
-    for path in _candidates(work_dir):
-        problem = _why_not(path)
+    for path in _candidates(work_dir, out_dir):
+        problem, _ = _read(path)
         if problem is None:
             _log(f'the latest checkpoint of {work_dir} that is whole is {path}')
             return str(path)
@@ -109,10 +109,11 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     )
 
 
-def _candidates(work_dir: Path) -> list[Path]:
+def _candidates(work_dir: Path, out_dir: str | None) -> list[Path]:
     """What ``last_checkpoint`` names, which need not exist, then the others, newest first."""
     named = _named_in(work_dir / 'last_checkpoint')
-    folders = {work_dir}
+    # CheckpointHook writes into a folder of the run's name there.
+    folders = {work_dir} | ({Path(out_dir, work_dir.name)} if out_dir else set())
     if named is not None and named.parent.name == work_dir.name:
         # CheckpointHook's out_dir has a folder of the same name.
         folders.add(named.parent)
@@ -139,30 +140,32 @@ def _named_in(note: Path) -> Path | None:
     return None
 
 
-def _why_not(path: Path) -> str | None:
-    """Why a training cannot go on from a file; None if it can."""
+def _read(path: Path) -> tuple[str | None, str | None]:
+    """Why a training cannot go on from a file, None if it can; and the run that wrote it."""
     if path.is_dir():
         # Of an engine that saves folders, and reads them itself.
-        return None
+        return None, None
     if not path.is_file():
-        return 'gone'
-    if damage := find_damage(path):
-        return damage
+        return 'gone', None
     try:
         checkpoint = load_pth(path)
     except ValueError as error:
-        return f'refused ({error})'
+        return f'refused ({error})', None
     missing = missing_state(checkpoint) if isinstance(checkpoint, dict) else ['anything known']
     if missing:
-        return _WITHOUT + ', '.join(missing)
+        return _WITHOUT + ', '.join(missing), None
     if bad := not_finite_in(checkpoint):
-        return f'not finite in {first_of(bad)}'
-    return None
+        return f'not finite in {first_of(bad)}', None
+    return None, checkpoint['meta'].get('run')
 
 
-def _run_of(path: Path) -> str | None:
-    return load_pth(path)['meta'].get('run')
+def _out_dir(cfg: Config) -> str | None:
+    hooks = cfg.get('default_hooks') or {}
+    return (hooks.get('checkpoint') or {}).get('out_dir')
 
 
 def _log(message: str, level: int = logging.INFO) -> None:
+    # The processes of a run have not met yet.
+    if os.environ.get('RANK', '0') != '0':
+        return
     print_log(f'mmpvg: {message}', logger='current', level=level)

@@ -137,8 +137,8 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         resume_from(cfg, _existing_checkpoint(args.resume))
     elif args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
         resume_from_latest(cfg)
-    if cfg.get('resume'):
-        read_checkpoints_safely(resumed=cfg.load_from)
+    elif args.resume_schedule and not cfg.get('resume'):
+        raise UserError('--resume-schedule is for a run that resumes; pass --resume too')
     if args.fsdp:
         # Its import takes a while.
         from .runner.fsdp import use_fsdp
@@ -149,8 +149,10 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     fit_to_host(cfg)
     runner = _build_runner(cfg)
     agree_on_checkpoint(runner)
-    if cfg.get('resume'):
-        runner.register_hook(ResumeScheduleHook(args.resume_schedule))
+    if runner._resume:
+        read_checkpoints_safely(resumed=runner._load_from)
+        # After CheckpointHook, which checks that the state is of this model and optimizer.
+        runner.register_hook(ResumeScheduleHook(args.resume_schedule), 'LOWEST')
     check_batch_norm(cfg)
     if isinstance(runner.model, nn.Module):  # not with --fsdp, which builds it later
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 # EX_TEMPFAIL of sysexits.h: try again later. Schedulers can be told to requeue on it.
 REQUEUE_EXIT_CODE = 75
@@ -34,7 +35,7 @@ def exit_when_told() -> None:
     if file is None:
         return
     _append(f'pid {os.getpid()}')
-    if {'told', 'exit'} & {line.split()[0] for line in file.read_text().splitlines()}:
+    if _was_told():
         # Not with 75, on which torchrun would start the process once more.
         sys.exit(end_as_told(REQUEUE_EXIT_CODE))
 
@@ -43,12 +44,23 @@ def end_as_told(code: int) -> int:
     """Leave the exit code of a run that ends because it was told to.
 
     Returns:
-        The exit code of the process: 0 under a launching script, which exits with ``code`` itself.
+        The exit code of the process: 0 under a launching script that was told to end, which exits
+        with ``code`` itself. Otherwise ``code``, by which torchrun notices that one has failed.
     """
     if _VARIABLE not in os.environ:
         return code
     _append(f'exit {code}')
-    return 0
+    return 0 if _was_told() else code
+
+
+def after_training(handler: Any) -> Any:
+    """The handler of a signal that a finished training leaves behind.
+
+    That of ``exit_when_told`` would requeue a run that is complete, so the signal is ignored from
+    here on; any other is what it was before the training.
+    """
+    of_this_script = isinstance(handler, partial) and handler.func is _exit
+    return signal.SIG_IGN if of_this_script else handler
 
 
 def ignore_signals() -> None:
@@ -65,8 +77,10 @@ def _exit(owner: int, number: int, frame: FrameType | None) -> None:
         return
     name = signal.Signals(number).name
     os.write(2, f'mmpvg: {name}: exit code 75, nothing saved that was not before\n'.encode())
+    if 'TORCHELASTIC_RUN_ID' not in os.environ or _was_told():
+        # Otherwise torchrun ends the processes beside one that failed, or starts all again.
+        end_as_told(REQUEUE_EXIT_CODE)
     # With 75 in any case: the launcher must end the other processes, which may not have been told.
-    end_as_told(REQUEUE_EXIT_CODE)
     os._exit(REQUEUE_EXIT_CODE)
 
 
@@ -74,6 +88,11 @@ def _file() -> Path | None:
     file = Path(os.environ.get(_VARIABLE, ''))
     # On other hosts of a slurm job there is none.
     return file if file.is_file() else None
+
+
+def _was_told() -> bool:
+    file = _file()
+    return file is not None and 'told' in file.read_text().splitlines()
 
 
 def _append(line: str) -> None:

@@ -144,3 +144,7 @@ def test_slurm_requeues_what_was_told_to_end(repo, tmp_path):
 def test_nodes_that_come_and_go_need_a_place_to_meet(repo):
     done = run(['bash', repo / 'tools/dist_train.sh', 'c.py', 8], NNODES='1:4')
     assert done.returncode == 2 and 'RDZV_ENDPOINT' in done.stderr
+    # Without a name, each node would take another run for its own.
+    command = ['bash', repo / 'tools/dist_train.sh', 'c.py', 8]
+    done = run(command, NNODES='1:4', RDZV_ENDPOINT='localhost:29500')
+    assert done.returncode == 2 and 'RDZV_ID' in done.stderr

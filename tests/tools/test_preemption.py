@@ -129,9 +129,31 @@ def test_sigterm_to_a_run_that_may_be_started_again(start, tmp_path):
     """torchrun starts again what exits with another code than 0; the run must end all the same."""
     process = start(tmp_path, MAX_RESTARTS='2')
     wait_for(tmp_path / 'iter_4.pth', process)
-    os.kill(ranks(process)[0], signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     end(process, tmp_path, code=75)
     assert not (tmp_path / 'iter_16.pth').exists()
+
+
+def test_what_torchrun_ends_itself_starts_again(start, whole, tmp_path):
+    """It sends SIGTERM to the processes beside one that failed, or when a node joins."""
+    process = start(tmp_path, MAX_RESTARTS='2')
+    wait_for(tmp_path / 'iter_4.pth', process)
+    os.kill(ranks(process)[0], signal.SIGTERM)
+    end(process, tmp_path)
+    assert_equal(final(tmp_path), whole)
+
+
+@pytest.mark.parametrize('restarts', [0, 1])
+def test_a_process_that_dies_while_the_run_starts(start, whole, tmp_path, restarts):
+    """It is a failure, on which no scheduler requeues, and is started again."""
+    process = start(tmp_path, MAX_RESTARTS=str(restarts))
+    while len(takes_signals(process)) < 2:
+        assert process.poll() is None, (tmp_path / 'output.txt').read_text()[-3000:]
+        time.sleep(0.01)
+    os.kill(ranks(process)[1], signal.SIGKILL)
+    end(process, tmp_path, code=1 - restarts)
+    if restarts:
+        assert_equal(final(tmp_path), whole)
 
 
 def test_a_signal_to_one_process_ends_both(start, whole, tmp_path):

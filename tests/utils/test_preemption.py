@@ -42,7 +42,9 @@ def test_a_signal_while_the_process_starts(repo, tmp_path, number):
         ('', 3, 'pid {}\n'),
         ('pid 1\n', 3, 'pid 1\npid {}\n'),
         ('told\n', 0, 'told\npid {}\nexit 75\n'),
-        ('pid 1\nexit 75\n', 0, 'pid 1\nexit 75\npid {}\nexit 75\n'),
+        # Of a process that torchrun ended beside one that failed: a restart trains.
+        ('pid 1\nexit 75\n', 3, 'pid 1\nexit 75\npid {}\n'),
+        ('pid 1\ntold\nexit 75\n', 0, 'pid 1\ntold\nexit 75\npid {}\nexit 75\n'),
     ],
 )
 def test_a_process_that_is_started_again_ends_if_its_run_was_told(tmp_path, lines, code, expected):

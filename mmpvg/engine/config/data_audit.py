@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -41,7 +43,8 @@ def audited(runner: Runner, cfg: Config, splits: Sequence[str]) -> Iterator[None
         yield
         return
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.Process(target=_audit, args=(sender, cfg, splits), daemon=True)
+    ends = (receiver, sender)
+    process = multiprocessing.Process(target=_audit, args=(*ends, cfg, splits), daemon=True)
     process.start()
     # Only the other process holds it now, so that its end is noticed.
     sender.close()
@@ -99,7 +102,10 @@ class _AuditReport(Hook):
             )
 
 
-def _audit(sender: Connection, cfg: Config, splits: Sequence[str]) -> None:
+def _audit(receiver: Connection, sender: Connection, cfg: Config, splits: Sequence[str]) -> None:
+    # The training's end, without which a report to a process that has died would wait for ever.
+    receiver.close()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Not those of the training, which saves a checkpoint at SIGTERM.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -108,3 +114,9 @@ def _audit(sender: Connection, cfg: Config, splits: Sequence[str]) -> None:
         sender.send(list(audit(cfg, splits)))
     except Exception as error:  # of the audit itself, which must not stop a training
         sender.send(RuntimeError(f'{type(error).__name__}: {error}'))
+
+
+def _end_with_parent() -> None:
+    """A training that is killed, or exits at once on a signal, does not end its children."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

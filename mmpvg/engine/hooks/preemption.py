@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from mmpvg.registry import HOOKS
 from mmpvg.utils.errors import UserError
-from mmpvg.utils.preemption import REQUEUE_EXIT_CODE, SIGNALS
+from mmpvg.utils.preemption import REQUEUE_EXIT_CODE, SIGNALS, after_training
 
 from .checkpoint import CheckpointHook
 
@@ -100,7 +100,7 @@ class PreemptionHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Listen no more."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, after_training(handler))
         self._before = {}
 
     def after_train_iter(

@@ -8,17 +8,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmpvg.checkpoints.training_state import check_training_state
 from mmpvg.engine.runner.loops import batches_done
 from mmpvg.utils.errors import UserError
 
 CHOICES = ('checkpoint', 'config')
 
-# Of a parameter group: how a step is computed, not what it is.
-_NO_SETTINGS = {'params', 'param_names', 'foreach', 'fused', 'capturable', 'differentiable'}
+# Of a parameter group: how a step is computed, not what it is. The last is of AdamW in newer torch.
+_NO_SETTINGS = {
+    'params', 'param_names', 'foreach', 'fused', 'capturable', 'differentiable',
+    'decoupled_weight_decay',
+}  # fmt: skip
 # Of a scheduler: how far it is, or what follows from its other values.
 _PROGRESS = {
     '_global_step', '_last_value', 'base_values', 'best', 'cooldown_counter', 'last_step',
@@ -56,7 +59,8 @@ class ResumeScheduleHook(Hook):
         wrapper = runner.optim_wrapper
         if 'optimizer' not in checkpoint or not isinstance(wrapper, OptimWrapper):
             return
-        _check_parameters(runner, checkpoint)
+        check_training_state(runner, checkpoint)
+        _check_optimizer(runner, checkpoint)
         schedulers = runner.param_schedulers or []
         kept = checkpoint.get('param_schedulers') or []
         other_schedule = _other_schedule(schedulers, kept)
@@ -89,36 +93,16 @@ class ResumeScheduleHook(Hook):
         _check_not_over(runner, checkpoint, kept)
 
 
-def _check_parameters(runner: Runner, checkpoint: dict) -> None:
-    """Refuse moments that do not fit the parameters they are of."""
-    groups = runner.optim_wrapper.optimizer.param_groups
-    saved_groups = checkpoint['optimizer']['param_groups']
-    anew = (
-        'resume with the config of the run that wrote the checkpoint, or start a new training from '
-        'its weights: --cfg-options load_from=FILE without --resume'
-    )
-    sizes = [[len(g['params']) for g in side] for side in (groups, saved_groups)]
-    if sizes[0] != sizes[1]:
+def _check_optimizer(runner: Runner, checkpoint: dict) -> None:
+    """Refuse the state of another kind of optimizer."""
+    optimizer = runner.optim_wrapper.optimizer
+    saved = _settings(checkpoint['optimizer']['param_groups'])
+    if foreign := sorted(saved - _settings(optimizer.param_groups)):
         raise UserError(
-            f'the optimizer has {sum(sizes[0])} parameters in {len(sizes[0])} groups, that of the '
-            f'checkpoint {sum(sizes[1])} in {len(sizes[1])}; {anew}'
+            f'the checkpoint is of another optimizer than {_name(optimizer)}: it has '
+            f'{", ".join(foreign)}; resume with the config of the run that wrote it, or start a '
+            'new training from its weights: --cfg-options load_from=FILE without --resume'
         )
-    if foreign := sorted(_settings(saved_groups) - _settings(groups)):
-        raise UserError(
-            f'the checkpoint is of another optimizer than {_name(runner.optim_wrapper.optimizer)}: '
-            f'it has {", ".join(foreign)}; {anew}'
-        )
-    shapes = {name: value.shape for name, value in checkpoint['state_dict'].items()}
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    # Those of FSDP are parts, with names of their own; torch compares the whole ones.
-    for name, parameter in model.named_parameters():
-        shape = shapes.get(name, parameter.shape)
-        if parameter.requires_grad and shape != parameter.shape:
-            raise UserError(
-                f'{name} has the shape {tuple(parameter.shape)}, in the checkpoint {tuple(shape)}, '
-                'and the state of the optimizer cannot be resized; set model.backbone.img_size and '
-                f'the like as in the checkpoint: {anew}'
-            )
 
 
 def _settings(groups: Sequence[dict]) -> set[str]:
