@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import os.path as osp
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import count
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
-from torch import nn
 
 from mmpvg.apis.predictions import keep_predictions, show_predictions
 from mmpvg.apis.tta import use_tta
@@ -154,10 +155,13 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         # After CheckpointHook, which checks that the state is of this model and optimizer.
         runner.register_hook(ResumeScheduleHook(args.resume_schedule), 'LOWEST')
     check_batch_norm(cfg)
-    if isinstance(runner.model, nn.Module):  # not with --fsdp, which builds it later
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        check_strides(model)
-        check_segmenter_sizes(cfg, model)
+    model = runner.model
+    if isinstance(model, dict):  # --fsdp builds it later, in parts
+        with torch.random.fork_rng(devices=[]):
+            model = MODELS.build(copy.deepcopy(cfg.model))
+    model = model.module if is_model_wrapper(model) else model
+    check_strides(model)
+    check_segmenter_sizes(cfg, model)
     warn_of_batch_size(cfg)
     scale_learning_rate(runner, cfg)
     try:

@@ -32,10 +32,10 @@ def start(repo, sample_data):
     """Starts dist_train.sh on two processes."""
     running = []
 
-    def begin(work_dir, **environment):
+    def begin(work_dir, *options, **environment):
         work_dir.mkdir(exist_ok=True)
         command = ['bash', repo / 'tools/dist_train.sh', repo / CONFIG, 2, '--work-dir', work_dir]
-        command += ['--resume', '--cfg-options', *OPTIONS]
+        command += [*options, '--resume', '--cfg-options', *OPTIONS]
         command += [f'train_dataloader.dataset.data_root={sample_data}/']
         hidden = dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
         with (work_dir / 'output.txt').open('a') as output:
@@ -200,3 +200,13 @@ def test_every_script_that_asks_where_it_is_unsets_cdpath(repo):
     asking = [text for text in map(Path.read_text, scripts) if '$(cd ' in text]
     assert len(asking) > 5
     assert all(0 < text.find('unset CDPATH') < text.index('$(cd ') for text in asking)
+
+
+def test_a_sharded_run_goes_on(start, tmp_path):
+    process = start(tmp_path, '--fsdp')
+    wait_for(tmp_path / 'iter_8.pth', process)
+    process.send_signal(signal.SIGTERM)
+    end(process, tmp_path, code=75)
+    end(start(tmp_path, '--fsdp'), tmp_path)
+    assert 'resumed epoch: 0, iter: ' in (tmp_path / 'output.txt').read_text()
+    assert torch.load(tmp_path / 'iter_16.pth', weights_only=False)['meta']['iter'] == 16

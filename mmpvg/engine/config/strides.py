@@ -53,7 +53,9 @@ def check_strides(model: nn.Module) -> None:
             continue
         measured = [[_PROBE_SIZE / side for side in m.shape[:-3:-1]] for m in maps]
         for name, strides in assumed:
-            if len(strides) > len(maps) or any(map(_differs, strides, measured)):
+            # RoI extractors may read the finer maps alone, anchors and points lie in all of them.
+            few = len(strides) < len(maps) and not name.endswith('featmap_strides')
+            if few or len(strides) > len(maps) or any(map(_differs, strides, measured)):
                 raise UserError(
                     f'model.{prefix}{name} assumes strides {_shown(strides)}, but the maps have '
                     f'strides {_shown(measured)}: its boxes would lie elsewhere in the image than '
@@ -99,7 +101,8 @@ def check_segmenter_sizes(cfg: Config, model: nn.Module) -> None:
             )
     divisors = [step.get('size_divisor', 32) for step in _test_steps(cfg, 'ResizeToMultiple')]
     aligned = any(divisor % patch == 0 for divisor in divisors)
-    if not slide and not padding and not aligned and cfg.get('test_dataloader'):
+    # In slide inference too: an image that is smaller than the window is a window of its own size.
+    if not padding and not aligned and cfg.get('test_dataloader'):
         print_log(
             f'mmpvg: test images that are no multiple of patch_size={patch} will have logits that '
             'do not lie on their pixels; set model.data_preprocessor.test_cfg='

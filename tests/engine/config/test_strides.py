@@ -63,6 +63,12 @@ def test_other_strides_are_refused(repo, patch_size):
         check_strides(model)
 
 
+def test_anchors_of_too_few_levels_are_refused(repo):
+    few = {'model.rpn_head.anchor_generator.strides': [4, 8, 16, 32]}
+    with pytest.raises(ValueError, match=r'assumes strides \[4, 8, 16, 32\], but'):
+        check_strides(detector(repo, 16, **few))
+
+
 @pytest.mark.parametrize('left', list(OF_14))
 def test_every_place_that_says_strides_is_looked_at(repo, left):
     changed = {key: value for key, value in OF_14.items() if key != left}
@@ -159,9 +165,10 @@ def test_sizes_of_segmenters_that_are_no_multiple(repo, left):
         check_segmenter_sizes(*segmenter(repo, 14, **changed))
 
 
+@pytest.mark.parametrize('mode', ['whole', 'slide'])
 @pytest.mark.parametrize('divisor', [None, 14, 16])
-def test_test_images_of_any_size(repo, caplog, divisor):
-    cfg, model = segmenter(repo, 16, **{'model.test_cfg.mode': 'whole'})
+def test_test_images_of_any_size(repo, caplog, divisor, mode):
+    cfg, model = segmenter(repo, 16, **{'model.test_cfg.mode': mode})
     cfg.model.data_preprocessor.test_cfg = None
     pipeline = [dict(type='LoadImageFromFile')]
     if divisor:
