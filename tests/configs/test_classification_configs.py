@@ -59,7 +59,7 @@ def count(model):
 def test_the_whole_classifier_has_the_published_size(size, delivery):
     option = {'model.backbone.pe_delivery': delivery}
     cfg = load(f'classification/vit-{size}_{LEAF_OF[delivery]}_{IMAGENET}.py', option)
-    assert (cfg.model.backbone.get('with_cls_token', False)) == (delivery in ('default', 'lape'))
+    assert cfg.model.backbone.get('with_cls_token', False) == (delivery in ('default', 'lape'))
     assert count(build(cfg)) == PUBLISHED[size][delivery]
 
 
