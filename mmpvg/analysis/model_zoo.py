@@ -45,19 +45,22 @@ _STARTS = {
 NOT_TRAINED = 'not trained here'
 
 
-def config_metadata(config: Path, macs: int | None = None) -> dict[str, Any]:
+def config_metadata(
+    config: Path, macs: int | None = None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What a config itself tells of its model.
 
     Args:
         config: A leaf of ``configs/``.
         macs: Multiply-adds where they are known; counted otherwise, which takes seconds to a
             minute.
+        options: Settings that override the config's, as ``--cfg-options`` gives them.
 
     Returns:
         ``Metadata`` of a metafile: training data, pre-training, schedule, total batch, parameters,
         multiply-adds and the image they are counted on.
     """
-    cfg, model = build_config_model(str(config))
+    cfg, model = build_config_model(str(config), dict(options or {}))
     shape = _shape(config)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if macs is None:
@@ -77,12 +80,14 @@ def config_metadata(config: Path, macs: int | None = None) -> dict[str, Any]:
     }
 
 
-def cost_key(config: Path) -> str:
-    """A digest of what the multiply-adds of a config hang on.
+def cost_key(config: Path, options: Mapping[str, Any] | None = None) -> str:
+    """A digest of what the multiply-adds of a config with some options depend on.
 
     It is the model, but for how the PE is delivered, and the image.
     """
-    model = copy.deepcopy(Config.fromfile(config).model)
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(dict(options or {}))
+    model = copy.deepcopy(cfg.model)
     for part in (model.get('backbone'), model.get('image_encoder')):
         for module in part if isinstance(part, list) else [part]:
             if isinstance(module, dict):
@@ -98,58 +103,64 @@ def update_metafile(
     count: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Make the metafile of a folder of configs anew from its configs.
+    """Make the metafile of a folder of configs from its configs.
 
-    What configs do not tell stays: the collection, published figures, and results measured by us.
+    What configs do not tell stays: the collection, published figures, results measured by us, and
+    which rows stand for a config with ``Options`` (settings that override it, by their names).
 
     Args:
         folder: A folder of ``configs/``.
         previous: The metafile as it is.
         count: Whether multiply-adds are counted again, or taken from ``previous`` where it has
             those of this very model.
-        progress: Called after each config with how many are done, of how many, and the name.
+        progress: Called after each row with how many are done, of how many, and the name.
 
     Returns:
         The metafile.
     """
-    rows = {row['Name']: row for row in previous.get('Models', ())}
-    configs = sorted(folder.glob('*.py'), key=_order)
+    rows = [
+        (config, row)
+        for config in sorted(folder.glob('*.py'), key=_order)
+        for row in _rows(config, previous.get('Models', ()))
+    ]
     counted: dict[str, int] = {}
     models = []
-    for done, config in enumerate(configs, 1):
-        row, key = rows.get(config.stem, {}), cost_key(config)
+    for done, (config, row) in enumerate(rows, 1):
+        options = row.get('Options', {})
+        name, key = ' '.join([config.stem, *_options(options)]), cost_key(config, options)
         known, before = counted.get(key), row.get('Metadata', {})
         if known is None and not count and before.get('Counted Model') == key:
             known = before['FLOPs']
-        metadata = {**config_metadata(config, known), 'Counted Model': key}
+        metadata = {**config_metadata(config, known, options), 'Counted Model': key}
         counted[key] = metadata['FLOPs']
-        kept = {part: row[part] for part in ('Published', 'Results', 'Weights') if part in row}
         models.append(
             {
-                'Name': config.stem,
+                'Name': name,
                 'In Collection': previous['Collections'][0]['Name'],
                 'Config': f'configs/{folder.name}/{config.name}',
+                **({'Options': options} if options else {}),
                 'Metadata': metadata,
-                **kept,
+                **{part: row[part] for part in ('Published', 'Results', 'Weights') if part in row},
             }
         )
         if progress is not None:
-            progress(done, len(configs), config.stem)
+            progress(done, len(rows), name)
     return {'Collections': previous['Collections'], 'Models': models}
 
 
 def format_table(metafile: Mapping[str, Any]) -> str:
     """Give the models of a metafile as a Markdown table; published and measured stand apart."""
     lines = [
-        '| config | pre-training | schedule, batch | parameters (M) | multiply-adds (G) '
-        '| published | measured |',
-        '|---|---|---|---|---|---|---|',
+        '| config | `--cfg-options` | pre-training | schedule, batch | parameters (M) '
+        '| multiply-adds (G) | published | measured |',
+        '|---|---|---|---|---|---|---|---|',
     ]
     for model in metafile['Models']:
         data = model['Metadata']
-        name, file = model['Name'], Path(model['Config']).name
+        config = Path(model['Config'])
         cells = [
-            f'[{name}]({file})',
+            f'[{config.stem}]({config.name})',
+            ' '.join(f'`{option}`' for option in _options(model.get('Options', {}))) or '-',
             data['Pre-training'],
             f'{data["Schedule"]}, {data["Batch Size"]}',
             f'{data["Parameters"] / 1e6:.2f}',
@@ -160,6 +171,17 @@ def format_table(metafile: Mapping[str, Any]) -> str:
         ]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
+
+
+def _rows(config: Path, models: Sequence[Mapping]) -> list[Mapping]:
+    """A config's own row, which mmengine's ``get_config`` takes, then those with options."""
+    rows = [row for row in models if Path(row['Config']).name == config.name]
+    plain = [row for row in rows if not row.get('Options')] or [{}]
+    return [*plain, *(row for row in rows if row.get('Options'))]
+
+
+def _options(options: Mapping[str, Any]) -> list[str]:
+    return [f'{key}={value}' for key, value in options.items()]
 
 
 def _shape(config: Path) -> tuple[int, int]:

@@ -66,7 +66,10 @@ def test_hooks_are_gone_after_a_failure(make_vit):
 
 @pytest.mark.parametrize(
     ('name', 'side'),
-    [('sample/upernet_vit_mpvg_sample', 96), ('classification/vit-t_lape_8xb128-300e_in1k', 224)],
+    [
+        ('sample/upernet_vit_mpvg_sample', 96),
+        ('classification/vit-t_default_8xb128-300e_in1k', 224),
+    ],
 )
 def test_images_are_what_the_data_preprocessor_makes_of_them(repo, sample_data, name, side):
     config = repo / f'configs/{name}.py'

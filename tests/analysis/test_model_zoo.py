@@ -22,8 +22,22 @@ METAFILES = {
 }
 
 
+DELIVERY = 'model.backbone.pe_delivery'
+
+
 def rows():
     return [model for metafile in METAFILES.values() for model in metafile['Models']]
+
+
+def row(name, delivery=None):
+    """The row of a config, or that of the config with another delivery."""
+    options = {} if delivery is None else {DELIVERY: delivery}
+    (found,) = (
+        model
+        for model in rows()
+        if Path(model['Config']).stem == name and model.get('Options', {}) == options
+    )
+    return found
 
 
 def test_the_index_lists_every_metafile():
@@ -38,7 +52,14 @@ def test_the_index_lists_every_metafile():
 def test_every_config_has_a_row(folder):
     models = METAFILES[folder]['Models']
     files = {f'configs/{folder}/{path.name}' for path in (ROOT / 'configs' / folder).glob('*.py')}
-    assert {model['Config'] for model in models} == files and len(models) == len(files)
+    plain = [model['Config'] for model in models if 'Options' not in model]
+    assert set(plain) == files and len(plain) == len(files)
+    # mmengine's get_config takes the first row of a config, whose name is the config's.
+    first = {}
+    for model in models:
+        first.setdefault(model['Config'], model['Name'])
+    assert first == {file: Path(file).stem for file in files}
+    assert len({model['Name'] for model in models}) == len(models)
     (collection,) = METAFILES[folder]['Collections']
     assert {model['In Collection'] for model in models} == {collection['Name']}
     assert (ROOT / collection['README']).exists()
@@ -59,11 +80,15 @@ def test_a_model_that_changed_is_counted_again(tmp_path):
     base = f"_base_ = '{ROOT}/configs/classification/{leaf.name}'\n"
     leaf.write_text(base)
     metafile = update_metafile(folder, METAFILES['classification'])
-    (before,) = (model['Metadata'] for model in metafile['Models'])
-    assert before['FLOPs'] == {m['Name']: m for m in rows()}[leaf.stem]['Metadata']['FLOPs']
+    before, pvg_before = (model['Metadata'] for model in metafile['Models'])
+    assert before['FLOPs'] == pvg_before['FLOPs'] == row(leaf.stem)['Metadata']['FLOPs']
     arch = 'dict(_delete_=True, embed_dims=192, num_layers=6, num_heads=3)'
     leaf.write_text(f'{base}model = dict(backbone=dict(arch={arch}))\n')
-    (after,) = (model['Metadata'] for model in update_metafile(folder, metafile)['Models'])
+    after, pvg_after = (model['Metadata'] for model in update_metafile(folder, metafile)['Models'])
+    assert pvg_after['FLOPs'] == after['FLOPs']
+    # MPVG has one PE norm more, of 192 weights and biases.
+    for mpvg, pvg in ((before, pvg_before), (after, pvg_after)):
+        assert mpvg['Parameters'] - pvg['Parameters'] == 2 * 192
     assert after['FLOPs'] < 0.6 * before['FLOPs'] and after['Parameters'] < before['Parameters']
 
 
@@ -71,25 +96,27 @@ def test_a_model_that_changed_is_counted_again(tmp_path):
 def test_models_that_differ_in_nothing_that_costs_cost_the_same(folder):
     costs = {}
     for model in METAFILES[folder]['Models']:
-        costs.setdefault(cost_key(ROOT / model['Config']), set()).add(model['Metadata']['FLOPs'])
+        key = cost_key(ROOT / model['Config'], model.get('Options'))
+        costs.setdefault(key, set()).add(model['Metadata']['FLOPs'])
     assert all(len(found) == 1 for found in costs.values())
 
 
 @pytest.mark.parametrize(
-    'name',
+    ('name', 'delivery'),
     [
-        'mask_rcnn_vit-t_mpvg_8xb1-ms-3x_coco',
-        'upernet_vit-adapter-t_mpvg_8xb1-160k_ade20k-512x512',
-        'segmenter-mask_vit-t_lape_8xb1-160k_ade20k-512x512',
-        'vit-t_default_8xb128-300e_in1k',
-        'vit-lite_mpvg_1xb128-310e_cifar100',
+        ('mask_rcnn_vit-t_mpvg_8xb1-ms-3x_coco', None),
+        ('upernet_vit-adapter-t_mpvg_8xb1-160k_ade20k-512x512', None),
+        ('segmenter-mask_vit-t_default_8xb1-160k_ade20k-512x512', 'lape'),
+        ('vit-t_default_8xb128-300e_in1k', None),
+        ('vit-lite_mpvg_1xb128-310e_cifar100', None),
     ],
 )
-def test_multiply_adds_are_counted_from_the_config(name):
-    (model,) = (model for model in rows() if model['Name'] == name)
+def test_multiply_adds_are_counted_from_the_config(name, delivery):
+    model = row(name, delivery)
+    config, options = ROOT / model['Config'], model.get('Options')
     counted = {
-        **config_metadata(ROOT / model['Config']),
-        'Counted Model': cost_key(ROOT / model['Config']),
+        **config_metadata(config, options=options),
+        'Counted Model': cost_key(config, options),
     }
     assert counted == model['Metadata']
 
@@ -124,11 +151,20 @@ PUBLISHED = {
 }
 
 
+def published_row(pattern, delivery):
+    """The row of a delivery: a config's own, or a config's with the delivery as an option."""
+    own = pattern.format(delivery)
+    if any(model['Name'] == own for model in rows()):
+        return row(own)
+    has_class_token = pattern.startswith('vit-t') and delivery == 'lape'
+    return row(pattern.format('default' if has_class_token else 'mpvg'), delivery)
+
+
 @pytest.mark.parametrize(
     ('pattern', 'delivery'), [(pattern, d) for pattern in PUBLISHED for d in PUBLISHED[pattern]]
 )
 def test_published_figures_of_the_mpvg_paper(pattern, delivery):
-    (model,) = (model for model in rows() if model['Name'] == pattern.format(delivery))
+    model = published_row(pattern, delivery)
     figures = {entry['Source']: entry['Metrics'] for entry in model['Published']}
     assert figures['MPVG, AAAI 2025'] == PUBLISHED[pattern][delivery]
 
@@ -150,7 +186,15 @@ def test_published_and_measured_stand_apart():
         ['box AP 1.5 (them)', f'{NOT_TRAINED} |'],
         ['box AP 1.5 (them)', 'box AP 1.25 |'],
     ]
-    assert lines[0][3:5] == ['1.23', '4.56 at 8x8']
+    assert lines[0][4:6] == ['1.23', '4.56 at 8x8']
+
+
+def test_options_stand_beside_the_config():
+    model = row('mask_rcnn_vit-adapter-t_mpvg_8xb1-ms-3x_coco', 'lape')
+    file = 'mask_rcnn_vit-adapter-t_mpvg_8xb1-ms-3x_coco.py'
+    assert model['Name'] == f'{Path(file).stem} {DELIVERY}=lape'
+    cells = format_table({'Models': [model]}).splitlines()[-1].split(' | ')
+    assert cells[:2] == [f'| [{Path(file).stem}]({file})', f'`{DELIVERY}=lape`']
 
 
 def test_nothing_is_claimed_as_measured():

@@ -1,4 +1,4 @@
-"""Classification and retrieval configs: published sizes, recipes of papers.md, a forward pass."""
+"""Classification and retrieval configs: published sizes, recipes, a forward pass."""
 
 import copy
 from pathlib import Path
@@ -24,7 +24,7 @@ LEAVES = sorted(
 IMAGENET = '8xb128-300e_in1k'
 CIFAR = '1xb128-310e_cifar100'
 
-# papers.md, section 1: parameters of the whole classifier.
+# docs/papers.md, section 1: parameters of the whole classifier.
 PUBLISHED = {
     't': dict(default=5_717_416, lape=5_722_024, pvg=5_721_256, mpvg=5_721_640),
     's': dict(default=22_050_664, lape=22_059_880, pvg=22_058_344, mpvg=22_059_112),
@@ -33,8 +33,14 @@ PUBLISHED = {
 HEADS = {'t': 3, 's': 6, 'b': 12}
 
 
-def load(name):
-    return Config.fromfile(CONFIGS / name)
+# The leaf, of which each delivery is an option.
+LEAF_OF = {'default': 'default', 'lape': 'default', 'pvg': 'mpvg', 'mpvg': 'mpvg'}
+
+
+def load(name, options=None):
+    cfg = Config.fromfile(CONFIGS / name)
+    cfg.merge_from_dict(options or {})
+    return cfg
 
 
 def build(cfg):
@@ -51,8 +57,9 @@ def count(model):
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
 @pytest.mark.parametrize('size', PUBLISHED)
 def test_the_whole_classifier_has_the_published_size(size, delivery):
-    cfg = load(f'classification/vit-{size}_{delivery}_{IMAGENET}.py')
-    assert cfg.model.backbone.pe_delivery == delivery
+    option = {'model.backbone.pe_delivery': delivery}
+    cfg = load(f'classification/vit-{size}_{LEAF_OF[delivery]}_{IMAGENET}.py', option)
+    assert cfg.model.backbone.get('with_cls_token', False) == (delivery in ('default', 'lape'))
     assert count(build(cfg)) == PUBLISHED[size][delivery]
 
 
@@ -65,7 +72,15 @@ def test_the_retriever_starts_from_deit():
 
 @pytest.mark.parametrize('size', HEADS)
 def test_ggem_adds_an_exponent_a_head(size):
-    model = build(load(f'classification/vit-{size}_mpvg-ggem_{IMAGENET}.py'))
+    arch = {'t': 'deit-tiny', 's': 'deit-small', 'b': 'deit-base'}[size]
+    options = {
+        'model.neck.pooling': 'ggem', 'model.neck.in_channels': arch, 'model.neck.groups': 'heads',
+    }  # fmt: skip
+    cfg = load(f'classification/vit-{size}_mpvg_{IMAGENET}.py', options)
+    if size == 't':
+        leaf = load(f'classification/vit-t_mpvg-ggem_{IMAGENET}.py')
+        assert cfg.to_dict() == leaf.to_dict()
+    model = build(cfg)
     assert count(model) == PUBLISHED[size]['mpvg'] + HEADS[size]
 
 
@@ -122,14 +137,14 @@ def test_imagenet_recipe():
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
 def test_cifar_recipe(delivery):
-    cfg = load(f'classification/vit-lite_{delivery}_{CIFAR}.py')
+    option = {'model.backbone.pe_delivery': delivery}
+    cfg = load(f'classification/vit-lite_{LEAF_OF[delivery]}_{CIFAR}.py', option)
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.lr, optimizer.weight_decay) == (6e-4, 0.06)
     assert cfg.auto_scale_lr.base_batch_size == 128 == cfg.train_dataloader.batch_size
     assert cfg.train_cfg.max_epochs == 310
     warmup, cosine = cfg.param_scheduler
     assert (warmup.end, cosine.begin, cosine.end) == (10, 10, 300)
-    assert cfg.model.backbone.pe_delivery == delivery
     vit = build(cfg).backbone
     assert vit.position_embedding.grid == (8, 8)
     assert (vit.cls_token is not None) == (delivery in ('default', 'lape'))

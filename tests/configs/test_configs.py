@@ -1,4 +1,4 @@
-"""Every dense config loads and builds, its backbone runs; the recipes are those of papers.md."""
+"""Every dense config loads and builds, its backbone runs; the recipes are docs/papers.md's."""
 
 import copy
 import re
@@ -122,23 +122,44 @@ def test_starts_from_published_weights_of_its_size(name):
 @pytest.mark.parametrize(
     ('pattern', 'sizes'),
     [
-        ('mask_rcnn/mask_rcnn_vit-{}_{}_8xb1-ms-3x_coco', 'tsb'),
-        ('upernet/upernet_vit-{}_{}_8xb1-160k_ade20k-512x512', 'tsb'),
-        ('mask_rcnn/mask_rcnn_vit-adapter-{}_{}_8xb1-ms-3x_coco', 't'),
-        ('mask_rcnn/mask_rcnn_vit-adapter-{}_{}_8xb2-ms-3x_coco', 's'),
-        ('mask_rcnn/mask_rcnn_vit-adapter-{}_{}_8xb2-1x_coco', 'ts'),
-        ('cascade_mask_rcnn/cascade_mask_rcnn_vit-adapter-{}_{}_8xb2-ms-3x_coco', 's'),
-        ('upernet/upernet_vit-adapter-{}_{}_8xb1-160k_ade20k-512x512', 't'),
-        ('upernet/upernet_vit-adapter-{}_{}_8xb2-160k_ade20k-512x512', 's'),
-        ('vitdet/vitdet_vit-{}_{}_16xb4-lsj-100e_coco', 'b'),
-        ('segmenter/segmenter-mask_vit-{}_{}_8xb1-160k_ade20k-512x512', 'ts'),
-        ('segmenter/segmenter-linear_vit-{}_{}_8xb1-160k_ade20k-512x512', 'ts'),
+        ('mask_rcnn/mask_rcnn_vit-{}_mpvg_8xb1-ms-3x_coco', 'tsb'),
+        ('upernet/upernet_vit-{}_mpvg_8xb1-160k_ade20k-512x512', 'tsb'),
+        ('mask_rcnn/mask_rcnn_vit-{}-p14_mpvg_8xb1-ms-3x_coco', 's'),
+        ('mask_rcnn/mask_rcnn_vit-{}-p8_mpvg_8xb1-ms-3x_coco', 's'),
+        ('upernet/upernet_vit-{}-p14_mpvg_8xb1-160k_ade20k-504x504', 's'),
+        ('upernet/upernet_vit-{}-p8_mpvg_8xb1-160k_ade20k-512x512', 's'),
+        ('mask_rcnn/mask_rcnn_vit-adapter-{}_mpvg_8xb1-ms-3x_coco', 't'),
+        ('mask_rcnn/mask_rcnn_vit-adapter-{}_mpvg_8xb2-ms-3x_coco', 's'),
+        ('mask_rcnn/mask_rcnn_vit-adapter-{}_mpvg_8xb2-1x_coco', 'ts'),
+        ('cascade_mask_rcnn/cascade_mask_rcnn_vit-adapter-{}_mpvg_8xb2-ms-3x_coco', 's'),
+        ('upernet/upernet_vit-adapter-{}_mpvg_8xb1-160k_ade20k-512x512', 't'),
+        ('upernet/upernet_vit-adapter-{}_mpvg_8xb2-160k_ade20k-512x512', 's'),
+        ('vitdet/vitdet_vit-{}_default_16xb4-lsj-100e_coco', 'b'),
+        ('segmenter/segmenter-mask_vit-{}_default_8xb1-160k_ade20k-512x512', 'ts'),
+        ('segmenter/segmenter-linear_vit-{}_mpvg_8xb1-160k_ade20k-512x512', 'ts'),
     ],
 )
-def test_there_is_a_leaf_for_every_size_and_delivery(pattern, sizes):
+def test_there_is_a_leaf_for_every_size_and_an_option_for_every_delivery(pattern, sizes):
     for size in sizes:
+        name = pattern.format(size) + '.py'
+        assert name in LEAVES
+        # Equations of docs/papers.md: a PE norm in each of 12 blocks, but PVG's and MPVG's first.
+        blocks = {}
         for delivery in DELIVERIES:
-            assert pattern.format(size, delivery) + '.py' in LEAVES
+            own = name.replace('_default_', f'_{delivery}_')
+            cfg = load(own if own in LEAVES else name)
+            cfg.merge_from_dict({'model.backbone.pe_delivery': delivery})
+            init_default_scope(cfg.default_scope)
+            with torch.device('meta'):
+                backbone = MODELS.build(cfg.model.backbone)
+            names = [n for n, _ in backbone.named_parameters() if 'pe_delivery' in n]
+            assert ('pe_delivery.last_norm.weight' in names) == (delivery == 'mpvg')
+            blocks[delivery] = sorted(
+                int(n.split('.')[2]) for n in names if re.search(r'block_norms\.\d+\.weight', n)
+            )
+        assert blocks == {
+            'default': [], 'lape': [*range(12)], 'pvg': [*range(1, 12)], 'mpvg': [*range(1, 12)],
+        }  # fmt: skip
 
 
 def test_leaves_are_short():

@@ -101,14 +101,14 @@ SEGMENTATION = dict(
 )
 CASCADE_STDS = [[0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067]]
 FILES = {
-    'mask_rcnn/mask_rcnn_vit-adapter-t_{}_8xb1-ms-3x_coco': dict(DETECTION, **TINY),
-    'mask_rcnn/mask_rcnn_vit-adapter-s_{}_8xb2-ms-3x_coco': dict(DETECTION, **SMALL),
-    'mask_rcnn/mask_rcnn_vit-adapter-t_{}_8xb2-1x_coco': dict(
+    'mask_rcnn/mask_rcnn_vit-adapter-t_mpvg_8xb1-ms-3x_coco': dict(DETECTION, **TINY),
+    'mask_rcnn/mask_rcnn_vit-adapter-s_mpvg_8xb2-ms-3x_coco': dict(DETECTION, **SMALL),
+    'mask_rcnn/mask_rcnn_vit-adapter-t_mpvg_8xb2-1x_coco': dict(
         SINGLE_SCALE, **TINY, optimizer=('AdamW', 2e-4, (0.9, 0.999), 0.01)
     )
     | dict(layer_scale=None),
-    'mask_rcnn/mask_rcnn_vit-adapter-s_{}_8xb2-1x_coco': dict(SINGLE_SCALE, **SMALL),
-    'cascade_mask_rcnn/cascade_mask_rcnn_vit-adapter-s_{}_8xb2-ms-3x_coco': dict(
+    'mask_rcnn/mask_rcnn_vit-adapter-s_mpvg_8xb2-1x_coco': dict(SINGLE_SCALE, **SMALL),
+    'cascade_mask_rcnn/cascade_mask_rcnn_vit-adapter-s_mpvg_8xb2-ms-3x_coco': dict(
         DETECTION,
         **SMALL,
         bbox_heads=[
@@ -119,23 +119,23 @@ FILES = {
         rpn=('SmoothL1Loss', 1 / 9, 0, 2000),
     )
     | dict(fp16=512),
-    'upernet/upernet_vit-adapter-t_{}_8xb1-160k_ade20k-512x512': dict(
+    'upernet/upernet_vit-adapter-t_mpvg_8xb1-160k_ade20k-512x512': dict(
         SEGMENTATION, **TINY, optimizer=('AdamW', 12e-5, (0.9, 0.999), 0.01)
     ),
-    'upernet/upernet_vit-adapter-s_{}_8xb2-160k_ade20k-512x512': dict(
+    'upernet/upernet_vit-adapter-s_mpvg_8xb2-160k_ade20k-512x512': dict(
         SEGMENTATION, **SMALL, optimizer=('AdamW', 6e-5, (0.9, 0.999), 0.01)
     ),
 }
 # The MPVG paper trains both Ti rows with a total batch of 8.
 DEPARTURES = {
-    ('mask_rcnn/mask_rcnn_vit-adapter-t_{}_8xb1-ms-3x_coco', 'batch'): 8,
-    ('upernet/upernet_vit-adapter-t_{}_8xb1-160k_ade20k-512x512', 'batch'): 8,
+    ('mask_rcnn/mask_rcnn_vit-adapter-t_mpvg_8xb1-ms-3x_coco', 'batch'): 8,
+    ('upernet/upernet_vit-adapter-t_mpvg_8xb1-160k_ade20k-512x512', 'batch'): 8,
 }
 
 
 @lru_cache
 def read(row):
-    cfg = Config.fromfile(CONFIGS / f'{row.format("mpvg")}.py')
+    cfg = Config.fromfile(CONFIGS / f'{row}.py')
     init_default_scope(cfg.default_scope)
     return cfg, MODELS.build(copy.deepcopy(cfg.model))
 

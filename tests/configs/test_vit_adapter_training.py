@@ -14,21 +14,21 @@ from mmpvg.logs.schedule import learning_rate_curve
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 DETECTION = (
-    'mask_rcnn/mask_rcnn_vit-adapter-t_{}_8xb1-ms-3x_coco',
-    'mask_rcnn/mask_rcnn_vit-adapter-s_{}_8xb2-ms-3x_coco',
-    'mask_rcnn/mask_rcnn_vit-adapter-t_{}_8xb2-1x_coco',
-    'mask_rcnn/mask_rcnn_vit-adapter-s_{}_8xb2-1x_coco',
-    'cascade_mask_rcnn/cascade_mask_rcnn_vit-adapter-s_{}_8xb2-ms-3x_coco',
+    'mask_rcnn/mask_rcnn_vit-adapter-t_mpvg_8xb1-ms-3x_coco',
+    'mask_rcnn/mask_rcnn_vit-adapter-s_mpvg_8xb2-ms-3x_coco',
+    'mask_rcnn/mask_rcnn_vit-adapter-t_mpvg_8xb2-1x_coco',
+    'mask_rcnn/mask_rcnn_vit-adapter-s_mpvg_8xb2-1x_coco',
+    'cascade_mask_rcnn/cascade_mask_rcnn_vit-adapter-s_mpvg_8xb2-ms-3x_coco',
 )
 SEGMENTATION = (
-    'upernet/upernet_vit-adapter-t_{}_8xb1-160k_ade20k-512x512',
-    'upernet/upernet_vit-adapter-s_{}_8xb2-160k_ade20k-512x512',
+    'upernet/upernet_vit-adapter-t_mpvg_8xb1-160k_ade20k-512x512',
+    'upernet/upernet_vit-adapter-s_mpvg_8xb2-160k_ade20k-512x512',
 )
 
 
 @lru_cache
 def read(row):
-    cfg = Config.fromfile(CONFIGS / f'{row.format("mpvg")}.py')
+    cfg = Config.fromfile(CONFIGS / f'{row}.py')
     init_default_scope(cfg.default_scope)
     return cfg, MODELS.build(copy.deepcopy(cfg.model))
 
@@ -76,7 +76,7 @@ def test_detection_decays_by_their_four_words(row):
     one_dimensional = {name for name, p in model.backbone.named_parameters() if p.ndim == 1}
     decayed = [n for n in one_dimensional if found[f'backbone.{n}'][1]]
     # Gammas of LayerScale and injectors, and the six BatchNorms of the stem.
-    layer_scales = 0 if 'adapter-t_{}_8xb2-1x' in row else 24
+    layer_scales = 0 if 'adapter-t_mpvg_8xb2-1x' in row else 24
     assert len(decayed) == layer_scales + 4 + 6
 
 

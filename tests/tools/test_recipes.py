@@ -55,7 +55,12 @@ JITTER = (
 TINY = ('model.backbone.arch=deit-tiny',)
 RECIPES = (
     Recipe('mask_rcnn/mask_rcnn_vit-adapter-t_mpvg_8xb1-ms-3x_coco', BOXES, MULTI_SCALE),
-    Recipe('mask_rcnn/mask_rcnn_vit-adapter-t_lape_8xb2-1x_coco', BOXES, SINGLE_SCALE, lr=2e-4),
+    Recipe(
+        'mask_rcnn/mask_rcnn_vit-adapter-t_mpvg_8xb2-1x_coco',
+        BOXES,
+        (*SINGLE_SCALE, 'model.backbone.pe_delivery=lape'),
+        lr=2e-4,
+    ),
     Recipe('mask_rcnn/mask_rcnn_vit-t_mpvg-gab_8xb1-ms-3x_coco', BOXES, MULTI_SCALE),
     Recipe(
         'mask_rcnn/mask_rcnn_vit-s_none-relpos-gab_8xb1-ms-3x_coco',
@@ -78,12 +83,16 @@ RECIPES = (
         lr=12e-5,
     ),
     Recipe(
-        'upernet/upernet_vit-t_default-gab_8xb1-160k_ade20k-512x512',
+        'upernet/upernet_vit-t_mpvg-gab_8xb1-160k_ade20k-512x512',
         ('decode_head', 'auxiliary_head'),
+        ('model.backbone.pe_delivery=default',),
         lr=12e-5,
     ),
     Recipe(
-        'segmenter/segmenter-mask_vit-t_lape_8xb1-160k_ade20k-512x512', ('decode_head',), lr=1e-3
+        'segmenter/segmenter-mask_vit-t_default_8xb1-160k_ade20k-512x512',
+        ('decode_head',),
+        ('model.backbone.pe_delivery=lape',),
+        lr=1e-3,
     ),
     Recipe(
         'segmenter/segmenter-linear_vit-t_mpvg_8xb1-160k_ade20k-512x512', ('decode_head',), lr=1e-3

@@ -4,9 +4,9 @@
     python tools/misc/model_zoo.py --update              # write metafile.yml and README.md of all
 
 What a config tells (parameters, multiply-adds, schedule, batch, start) is taken from the config.
-Published figures, and what was measured, are kept by hand in metafile.yml. Multiply-adds are
-counted once for models that differ in nothing that costs; --count counts those again that
-metafile.yml has.
+Published figures, and what was measured, are kept by hand in metafile.yml, and so are the rows of
+a config with options (`Options: {model.backbone.pe_delivery: lape}`). Multiply-adds are counted
+once for models that differ in nothing that costs; --count counts those again that metafile.yml has.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-# CIFAR-100, which mmpretrain downloads. Augmentation as for ImageNet ([open] in papers.md).
+# CIFAR-100, which mmpretrain downloads. Augmentation as for ImageNet.
 _base_ = './imagenet_224.py'
 data_root = 'data/cifar100'
 # Images are RGB as they are loaded.

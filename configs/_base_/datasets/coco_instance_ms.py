@@ -1,5 +1,5 @@
-# COCO 2017 instances; DETR-style multi-scale, then a crop of at most 1024x1024 (papers.md, COCO
-# recipe of ViT-Adapter and MPVG).
+# COCO 2017 instances; DETR-style multi-scale, then a crop of at most 1024x1024: the recipe
+# of ViT-Adapter and MPVG (docs/papers.md, COCO 2017).
 dataset_type = 'CocoDataset'
 data_root = 'data/coco/'
 backend_args = None

@@ -1,4 +1,4 @@
-# ADE20K recipe of papers.md: AdamW, lr 12e-5, wd 0.01, layer decay 0.95, total batch 8, 160k
+# ADE20K recipe of docs/papers.md: AdamW, lr 12e-5, wd 0.01, layer decay 0.95, total batch 8, 160k
 # iterations, poly power 1.0 from the first one, multiplied by 1500 iterations of linear warm-up.
 train_cfg = dict(type='mmpvg.IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')

@@ -1,4 +1,5 @@
-# ViT-Lite recipe of papers.md: AdamW, lr 6e-4, wd 0.06, batch 128, 300 + 10 epochs, 10 of warm-up.
+# ViT-Lite recipe of docs/papers.md: AdamW, lr 6e-4, wd 0.06, batch 128, 300 + 10 epochs, 10 of
+# warm-up.
 _base_ = './imagenet_300e_adamw.py'
 train_cfg = dict(max_epochs=310)
 optim_wrapper = dict(optimizer=dict(lr=6e-4, weight_decay=0.06))

@@ -1,5 +1,5 @@
-# COCO recipe of papers.md: AdamW, lr 1e-4, wd 0.05, total batch 8, 36 epochs, steps at 27 and 33,
-# 500 iterations of linear warm-up, no layer decay; no weight decay on PE, norms and biases.
+# COCO recipe of docs/papers.md: AdamW, lr 1e-4, wd 0.05, total batch 8, 36 epochs, steps at 27 and
+# 33, 500 iterations of linear warm-up, no layer decay; no weight decay on PE, norms and biases.
 train_cfg = dict(type='mmpvg.EpochBasedTrainLoop', max_epochs=36, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

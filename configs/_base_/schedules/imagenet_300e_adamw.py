@@ -1,6 +1,6 @@
-# ImageNet recipe of papers.md, which is DeiT's: AdamW, lr 5e-4 for every 512 images of a batch, so
-# 1e-3 at batch 1024, wd 0.05, 300 epochs, cosine after 5 epochs of linear warm-up from 1e-6; no
-# weight decay on PE, norms, biases and class token.
+# ImageNet recipe of docs/papers.md, which is DeiT's: AdamW, lr 5e-4 for every 512 images of a
+# batch, so 1e-3 at batch 1024, wd 0.05, 300 epochs, cosine after 5 epochs of linear warm-up from
+# 1e-6; no weight decay on PE, norms, biases and class token.
 train_cfg = dict(type='mmpvg.EpochBasedTrainLoop', max_epochs=300, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -90,17 +90,18 @@ def test_names_are_joined():
 
 
 @pytest.mark.parametrize(
-    ('config', 'first', 'count'),
+    ('config', 'delivery', 'first', 'count'),
     [
-        ('upernet_vit_mpvg', '| 0 | 6.16e-05 | 0.513 | 0.01 |', 224),
-        ('mask_rcnn_vit_mpvg', '| 0 | 0.0001 | 1 | 0.05 |', 231),
-        ('classification/vit-t_lape_8xb128-300e_in1k', '| 0 | 0.0005 | 1 | 0.05 |', 177),
-        ('sample/retriever_vit_mpvg-ggem_sample', '| 0 | 0.0005 | 1 | 0.05 |', 91),
+        ('upernet_vit_mpvg', 'mpvg', '| 0 | 6.16e-05 | 0.513 | 0.01 |', 224),
+        ('mask_rcnn_vit_mpvg', 'mpvg', '| 0 | 0.0001 | 1 | 0.05 |', 231),
+        ('classification/vit-t_default_8xb128-300e_in1k', 'lape', '| 0 | 0.001 | 1 | 0.05 |', 177),
+        ('sample/retriever_vit_mpvg-ggem_sample', None, '| 0 | 0.0005 | 1 | 0.05 |', 91),
     ],
 )
-def test_the_tool_prints_the_table(run_tool, repo, capsys, config, first, count):
+def test_the_tool_prints_the_table(run_tool, repo, capsys, config, delivery, first, count):
     tool = 'analysis_tools/print_param_groups.py'
-    run_tool(tool, repo / f'configs/{config}.py', '--show-all')
+    options = ['--cfg-options', f'model.backbone.pe_delivery={delivery}'] if delivery else []
+    run_tool(tool, repo / f'configs/{config}.py', '--show-all', *options)
     table = capsys.readouterr().out
     assert first in table
     assert f'\n{count} parameters with ' in table

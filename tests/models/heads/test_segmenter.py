@@ -15,7 +15,7 @@ DIMS, CLASSES, HEADS = 48, 7, 3
 
 def decoder(kind, **small):
     """The decoder of a config, built and initialized; small ones have few channels."""
-    cfg = Config.fromfile(CONFIGS / f'segmenter-{kind}_vit-t_default_8xb1-160k_ade20k-512x512.py')
+    cfg = Config.fromfile(CONFIGS / f'segmenter-{kind}_vit-t_mpvg_8xb1-160k_ade20k-512x512.py')
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
     head = MODELS.build({**copy.deepcopy(cfg.model.decode_head), **small})

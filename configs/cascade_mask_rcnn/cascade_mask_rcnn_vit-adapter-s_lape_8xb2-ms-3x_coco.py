@@ -1,2 +1,0 @@
-_base_ = './cascade_mask_rcnn_vit-adapter-s_mpvg_8xb2-ms-3x_coco.py'
-model = dict(backbone=dict(pe_delivery='lape'))

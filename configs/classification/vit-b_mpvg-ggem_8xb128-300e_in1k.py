@@ -1,3 +1,0 @@
-_base_ = './vit-b_mpvg_8xb128-300e_in1k.py'
-# One exponent a head.
-model = dict(neck=dict(pooling='ggem', in_channels='deit-base', groups='heads'))

@@ -1,3 +1,0 @@
-_base_ = './vit-s_mpvg_8xb128-300e_in1k.py'
-# One exponent a head.
-model = dict(neck=dict(pooling='ggem', in_channels='deit-small', groups='heads'))

@@ -1,2 +1,0 @@
-_base_ = './mask_rcnn_vit-s_mpvg_8xb1-ms-3x_coco.py'
-model = dict(backbone=dict(pe_delivery='lape'))

@@ -1,2 +1,0 @@
-_base_ = './segmenter-linear_vit-t_mpvg_8xb1-160k_ade20k-512x512.py'
-model = dict(backbone=dict(pe_delivery='default', with_cls_token=True))

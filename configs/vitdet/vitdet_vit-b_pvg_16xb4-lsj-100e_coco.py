@@ -1,2 +1,0 @@
-_base_ = './vitdet_vit-b_mpvg_16xb4-lsj-100e_coco.py'
-model = dict(backbone=dict(pe_delivery='pvg', final_norm=False))
