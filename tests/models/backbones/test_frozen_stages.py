@@ -1,9 +1,11 @@
 """Frozen stages: what is frozen, that it stays as it was, and that all else still trains."""
 
 import copy
+import logging
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 
 from mmpvg.checkpoints import PretrainedViT
@@ -164,6 +166,34 @@ def test_pretrained_weights_go_into_frozen_parts(tmp_path):
     for name, value in source.named_parameters():
         assert torch.equal(loaded[name], value)
         assert loaded[name].requires_grad != should_be_frozen(name, 2), name
+
+
+def logged_warnings(function, *args):
+    """What is logged as a warning while a function runs."""
+    records = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    try:
+        function(*args)
+    finally:
+        logger.removeHandler(handler)
+    return [record.getMessage() for record in records]
+
+
+@pytest.mark.parametrize(('stages', 'stuck'), [(-1, 0), (1, 0), (3, 4), (4, 8)])
+def test_new_pe_norms_that_are_frozen_are_warned_of(tmp_path, stages, stuck):
+    source = build(-1, pe_delivery='default')
+    torch.save(source.state_dict(), tmp_path / 'vit.pth')
+    warnings = logged_warnings(PretrainedViT(str(tmp_path / 'vit.pth')), build(stages))
+    assert len(warnings) == bool(stuck)
+    for message in warnings:
+        assert message.startswith(f'{stuck} tensors that ') and f'frozen_stages={stages}' in message
+        assert 'pe_delivery.block_norms.1.weight' in message
+    # With the norms in the file there is nothing to warn of.
+    torch.save(build(-1).state_dict(), tmp_path / 'vit.pth')
+    assert not logged_warnings(PretrainedViT(str(tmp_path / 'vit.pth')), build(stages))
 
 
 @pytest.mark.parametrize('stages', [-2, 5, None, '2', 1.5])
