@@ -15,6 +15,7 @@ from timm.utils import CheckpointSaver, ModelEmaV3
 import mmpvg.timm_models
 from mmpvg.checkpoints import PretrainedViT
 from mmpvg.models import MPVGViT
+from mmpvg.timm_models import TimmMPVGViT
 
 # docs/papers.md, section 1.
 PUBLISHED = {
@@ -119,6 +120,15 @@ def test_timms_weight_decay_spares_what_ours_spares():
     optimizer = create_optimizer_v2(model, 'adamw', lr=1e-3, weight_decay=0.05)
     grouped = [p for group in optimizer.param_groups for p in group['params']]
     assert len(grouped) == len(list(model.parameters()))
+
+
+def test_weight_decay_without_a_position_embedding():
+    model = TimmMPVGViT(**TINY, pe_type=None)
+    assert model.no_weight_decay() == {'cls_token', 'register_tokens'}
+    optimizer = create_optimizer_v2(model, 'adamw', lr=1e-3, weight_decay=0.05)
+    decayed = {id(p) for g in optimizer.param_groups if g['weight_decay'] for p in g['params']}
+    names = {name for name, p in model.named_parameters() if id(p) in decayed}
+    assert names == {name for name, p in model.named_parameters() if p.ndim > 1}
 
 
 def test_timms_layer_decay_agrees_on_depths():

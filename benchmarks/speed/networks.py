@@ -56,8 +56,18 @@ def _timm(arch: str, **arguments: Any) -> nn.Module:
 def _mmpretrain(arch: str) -> nn.Module:
     from mmpretrain.models import VisionTransformer
 
+    size = ViTArch.parse(arch)
     return VisionTransformer(
-        arch, img_size=IMG_SIZE, with_cls_token=False, out_type='featmap', frozen_stages=-1
+        dict(
+            embed_dims=size.embed_dims,
+            num_layers=size.num_layers,
+            num_heads=size.num_heads,
+            feedforward_channels=int(size.embed_dims * size.mlp_ratio),
+        ),
+        img_size=IMG_SIZE,
+        with_cls_token=False,
+        out_type='featmap',
+        frozen_stages=-1,
     )
 
 

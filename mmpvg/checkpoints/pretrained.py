@@ -86,6 +86,17 @@ class PretrainedViT:
         state, report = fit(source, module, self.grid, self.pe_norms)
         module.load_state_dict(state)
         print_log(f'mmpvg.PretrainedViT: {report}', logger='current')
+        frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+        untrained = ('as initialized', 'starts as zero')
+        if stuck := [name for name in frozen if report.new.get(name, '').startswith(untrained)]:
+            print_log(
+                f'{len(stuck)} tensors that {self.checkpoint} lacks are frozen and stay as they '
+                f'start: {", ".join(stuck[:4])}{", ..." if stuck[4:] else ""}. A PE norm of zero '
+                'delivers no position, nor do those after it in a hierarchical delivery. Lower '
+                f'frozen_stages={module.frozen_stages}, or start from weights that have them',
+                logger='current',
+                level=logging.WARNING,
+            )
         if report.pixels is not None and not report.has_imagenet_pixels():
             print_log(
                 f"the images of {self.checkpoint} were not normalized as ImageNet's: set "

@@ -115,6 +115,8 @@ class TimmMPVGViT(MPVGViT):
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names of what carries no weight decay, beside vectors, which timm spares itself."""
+        if self.position_embedding is None:
+            return super().no_weight_decay()
         table = {f'position_embedding.{n}' for n in self.position_embedding.no_weight_decay()}
         return super().no_weight_decay() | table
 

@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_loaded(deit, make_vit, argu
 
 def test_the_arch_that_would_fit_is_named(make_vit, tmp_path):
     torch.save(MPVGViT('deit-small', with_cls_token=True).state_dict(), tmp_path / 'small.pth')
-    with pytest.raises(ValueError, match="set arch='deit-small'"):
+    with pytest.raises(ValueError, match="set arch='vit-small'"):
         PretrainedViT(str(tmp_path / 'small.pth'))(MPVGViT('deit-tiny'))
 
 

@@ -32,7 +32,7 @@ def test_the_printed_backbone_computes_what_the_source_does(
     assert 'loaded' in told and f'wrote {out}' in told
     (line,) = [line for line in told.splitlines() if line.startswith('backbone = ')]
     arguments = eval(line.split('=', 1)[1], {'dict': dict})
-    assert arguments['arch'] == 'deit-tiny'
+    assert arguments['arch'] == 'vit-tiny'
     vit = MODELS.build(arguments).eval()
     report = PretrainedViT(str(out))(vit)
     assert not report.new and not report.ignored and not report.resized
@@ -62,7 +62,7 @@ def test_heads_that_no_file_tells_are_assumed_and_can_be_told(run_tool, capsys, 
     torch.save(dict(state_dict={f'module.base_encoder.{n}': v for n, v in state.items()}), file)
     run_tool(TOOL, file)
     told = capsys.readouterr().out
-    assert "heads    6, taken from this backbone's arch" in told and "arch='deit-small'" in told
+    assert "heads    6, taken from this backbone's arch" in told and "arch='vit-small'" in told
     assert 'the number of heads is assumed: pass --num-heads' in told
     run_tool(TOOL, file, '--num-heads', 12)
     told = capsys.readouterr().out

@@ -30,7 +30,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(str(error))
 
-    print(format_param_groups(rows))
+    print(format_param_groups(rows, optimizer.defaults['lr']))
     if args.show_all:
         for row in rows:
             for name in row.names:

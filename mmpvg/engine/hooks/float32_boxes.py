@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -53,8 +54,14 @@ def _lift_outputs(module: nn.Module, args: tuple, output: Any) -> Any:
 
 
 def _lifted(value: Any) -> Any:
+    if isinstance(value, dict):
+        # A copy, so that a defaultdict or a config's dict stays one.
+        lifted = copy(value)
+        lifted.update({key: _lifted(item) for key, item in value.items()})
+        return lifted
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_lifted, value))
+        # A namedtuple takes its items one by one; _make takes them as any tuple does.
+        return getattr(type(value), '_make', type(value))(map(_lifted, value))
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.float()
     return value

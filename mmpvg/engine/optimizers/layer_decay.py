@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
@@ -26,33 +26,45 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     No weight decay goes to vectors and scalars (biases, norms) and to what a module names in
     ``no_weight_decay()`` (the position embedding, the class token).
 
+    ``custom_keys`` of ``paramwise_cfg`` are those of mmengine's default constructor: a key is
+    looked for in the full name of a parameter, and the longest key found there holds. Its
+    ``lr_mult`` and ``decay_mult`` (1 if left out) multiply the learning rate and weight decay that
+    the parameter has without it, so layer decay stays, and what has no weight decay gets none;
+    mmengine's ``decay_mult`` replaces its other rules.
+
     In a config::
 
         optim_wrapper = dict(
             constructor='mmpvg.LayerDecayOptimWrapperConstructor',
-            paramwise_cfg=dict(layer_decay_rate=0.95),
+            paramwise_cfg=dict(
+                layer_decay_rate=0.95, custom_keys=dict(decode_head=dict(lr_mult=10.0))),
             optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05))
 
     Args:
         optim_wrapper_cfg: As mmengine's.
-        paramwise_cfg: ``layer_decay_rate``, 1 (no decay) by default. Nothing else.
+        paramwise_cfg: ``layer_decay_rate``, 1 (no decay) by default, and ``custom_keys``, none by
+            default. Nothing else.
 
     Raises:
-        ValueError: If ``paramwise_cfg`` holds another key, the rate is outside (0, 1], or a rate
-            below 1 is asked of a model with no or several backbones that tell depths.
+        ValueError: If ``paramwise_cfg`` holds another key, the rate is outside (0, 1], a rate
+            below 1 is asked of a model with no or several backbones that tell depths, or a custom
+            key matches no parameter or holds anything but the two factors.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        settings = dict(paramwise_cfg or {})
+        self.custom_keys = settings.pop('custom_keys', None) or {}
         # Never empty: mmengine skips add_params without paramwise settings.
-        super().__init__(optim_wrapper_cfg, {'layer_decay_rate': 1.0, **(paramwise_cfg or {})})
+        super().__init__(optim_wrapper_cfg, {'layer_decay_rate': 1.0, **settings})
         if unknown := sorted(set(self.paramwise_cfg) - {'layer_decay_rate'}):
             raise UserError(
-                f'{type(self).__name__} takes layer_decay_rate alone in paramwise_cfg, '
+                f'{type(self).__name__} takes layer_decay_rate and custom_keys in paramwise_cfg, '
                 f'got {", ".join(unknown)}; use the DefaultOptimWrapperConstructor for those'
             )
         self.rate = self.paramwise_cfg['layer_decay_rate']
         if not 0 < self.rate <= 1:
             raise UserError(f'layer_decay_rate must be in (0, 1], got {self.rate}')
+        _check_custom_keys(self.custom_keys, self.base_wd)
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
         """Fill the list of groups: one per depth and decay, in the order of the model.
@@ -63,7 +75,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             **kwargs: Unused; upstream recurses with them.
 
         Raises:
-            ValueError: If there is no backbone for the decay, or no parameter to train.
+            ValueError: If there is no backbone for the decay, no parameter to train, or no
+                parameter for a custom key.
         """
         undecayed = set(_undecayed(module))
         # Without decay no depth matters, so a student and a teacher may both tell theirs.
@@ -73,7 +86,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'layer_decay_rate={self.rate} needs a backbone with get_layer_depth(); '
                 f'{type(module).__name__} has none. Use mmpvg.MPVGViT, or layer_decay_rate=1'
             )
-        groups: dict[tuple[int, bool], dict] = {}
+        groups: dict[tuple[int, bool, str | None], dict] = {}
+        # mmengine's order: the longest first, of one length by alphabet.
+        keys = sorted(self.custom_keys, key=lambda key: (-len(key), key))
         for name, param in module.named_parameters():
             if not param.requires_grad:
                 continue
@@ -81,28 +96,58 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if self.rate < 1 and name.startswith(prefix):
                 depth, num_depths = backbone.get_layer_depth(name, prefix)
                 height = num_depths - 1 - depth
-            decays = name not in undecayed
-            if (height, decays) not in groups:
-                groups[height, decays] = self._new_group(height, decays)
-            groups[height, decays]['params'].append(param)
-            groups[height, decays]['param_names'].append(name)
+            kind = (height, name not in undecayed, next((key for key in keys if key in name), None))
+            if kind not in groups:
+                groups[kind] = self._new_group(*kind)
+            groups[kind]['params'].append(param)
+            groups[kind]['param_names'].append(name)
         if not groups:
             raise UserError(f'{type(module).__name__} has no parameter to train: all are frozen')
+        names = [name for name, _ in module.named_parameters()]
+        if idle := [key for key in keys if not any(key in name for name in names)]:
+            raise UserError(
+                f'custom_keys {", ".join(map(repr, idle))} match no parameter of '
+                f'{type(module).__name__}; a key is part of a name such as {names[-1]!r}'
+            )
         params.extend(groups.values())
+        rates = [group['lr'] for group in params]
         print_log(
             f'{sum(len(group["params"]) for group in params)} parameters in {len(params)} groups, '
-            f'lr {min(group["lr"] for group in params):.3g} to {self.base_lr:.3g}',
+            f'lr {min(rates):.3g} to {max(rates):.3g}',
             logger='current',
         )
 
-    def _new_group(self, height: int, decays: bool) -> dict:
-        scale = self.rate**height
+    def _new_group(self, height: int, decays: bool, key: str | None) -> dict:
+        factors = self.custom_keys[key] if key is not None else {}
+        scale = self.rate**height * factors.get('lr_mult', 1.0)
         group = dict(params=[], param_names=[], lr=self.base_lr * scale, lr_scale=scale)
         if not decays:
             group['weight_decay'] = 0.0
         elif self.base_wd is not None:
-            group['weight_decay'] = self.base_wd
+            group['weight_decay'] = self.base_wd * factors.get('decay_mult', 1.0)
         return group
+
+
+def _check_custom_keys(custom_keys: Any, weight_decay: float | None) -> None:
+    """Check the factors of the custom keys, which mmengine's constructor does not."""
+    if not isinstance(custom_keys, Mapping):
+        raise UserError(f'custom_keys must be a dict such as dict(head=...), got {custom_keys!r}')
+    for key, factors in custom_keys.items():
+        if (
+            not key
+            or not isinstance(factors, Mapping)
+            or not set(factors) <= {'lr_mult', 'decay_mult'}
+            or not all(isinstance(f, (int, float)) and f >= 0 for f in factors.values())
+        ):
+            raise UserError(
+                f'custom_keys[{key!r}] must be a dict of lr_mult and decay_mult, each a number of '
+                f'at least 0, got {factors!r}'
+            )
+        if 'decay_mult' in factors and weight_decay is None:
+            raise UserError(
+                f'custom_keys[{key!r}] has a decay_mult, but the optimizer has no weight_decay to '
+                'multiply; set weight_decay in optimizer'
+            )
 
 
 def _undecayed(model: nn.Module) -> Iterator[str]:

@@ -79,9 +79,13 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
     return sorted(rows.values(), key=lambda r: (r.depth or 0, r.lr is None, -(r.weight_decay or 0)))
 
 
-def format_param_groups(rows: Sequence[ParamGroupRow]) -> str:
-    """The rows as a Markdown table, names of a kind joined."""
-    base = max((row.lr for row in rows if row.lr is not None), default=1.0)
+def format_param_groups(rows: Sequence[ParamGroupRow], base_lr: float) -> str:
+    """Format the rows as a Markdown table, names of a kind joined.
+
+    Args:
+        rows: The rows.
+        base_lr: Learning rate of the optimizer, which those of the rows are divided by.
+    """
     lines = [
         '| depth | lr | of the base | weight decay | tensors | values | parameters |',
         '|---|---|---|---|---|---|---|',
@@ -89,7 +93,7 @@ def format_param_groups(rows: Sequence[ParamGroupRow]) -> str:
     for row in rows:
         trained = ('frozen', '-', '-')
         if row.lr is not None:
-            trained = (f'{row.lr:.3g}', f'{row.lr / base:.3g}', f'{row.weight_decay:g}')
+            trained = (f'{row.lr:.3g}', f'{row.lr / base_lr:.3g}', f'{row.weight_decay:g}')
         depth = '-' if row.depth is None else str(row.depth)
         cells = [depth, *trained, str(len(row.names)), f'{row.values:,}', kinds(row.names)]
         lines.append(f'| {" | ".join(cells)} |')

@@ -43,19 +43,22 @@ class MPVGViT(BaseModule):
     So DistributedDataParallel needs no ``find_unused_parameters``.
 
     Args:
-        arch: ``deit-tiny``, ``deit-small``, ``deit-base``, ``deit-large``, or a dict with
-            ``embed_dims``, ``num_layers``, ``num_heads`` and, if not 4, ``mlp_ratio``.
+        arch: ``vit-tiny``, ``vit-small``, ``vit-base``, ``vit-large`` (``deit-*`` are the same
+            sizes), or a dict with ``embed_dims``, ``num_layers``, ``num_heads`` and, if not 4,
+            ``mlp_ratio``.
         img_size: Native image size, in pixels: a side or (H, W). It sets the grid of the PE table
             and nothing else; any other size may arrive.
         patch_size: Side of a patch, in pixels, or a pair of equal sides.
         in_channels: Channels of the image.
         pe_delivery: ``default`` (ViT), ``lape`` (LaPE, ICCV 2023), ``pvg`` or ``mpvg`` (MPVG, AAAI
-            2025), or a dict of the switches of
-            ``PEDeliveryPlan``, for instance
-            ``dict(base='mpvg', hierarchical=False)``.
+            2025), or a dict of the switches of ``PEDeliveryPlan``, for instance
+            ``dict(base='mpvg', hierarchical=False)``. By default ``mpvg``, or ``none`` without a
+            PE.
         pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``; None for a network without a
-            PE, with ``pe_delivery='none'``.
-        interpolate_mode: Kernel that resizes the PE, without antialiasing or aligned corners.
+            PE.
+        interpolate_mode: Mode of ``torch.nn.functional.interpolate`` that resizes the PE, without
+            antialiasing or aligned corners: ``bicubic``, ``bilinear``, ``nearest``,
+            ``nearest-exact`` or ``area``.
         with_cls_token: Whether a class token takes part in the attention. Needs global attention
             in every block.
         num_registers: Further learnable tokens that take part in the attention, without a PE
@@ -87,6 +90,10 @@ class MPVGViT(BaseModule):
             pair of both, which mmseg's DPTHead reads (mmseg's ``output_cls_token=True``).
         final_norm: Whether the last norm, with MPVG's PE, is applied to the last block's output.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
+        frozen_stages: What is frozen, in eval mode and without gradients: -1 for nothing, 0 for the
+            patch embedding, the PE and the class and register tokens, k for the first k blocks
+            and their PE norms too. The last norm and its PE norm are frozen with the last block,
+            as in mmpretrain.
         with_cp: Whether blocks are checkpointed (non-reentrant) while training, to save memory.
         fused_attention: Whether attention runs torch's fused kernel.
         init_cfg: Initialization of mmengine, for instance
@@ -112,7 +119,7 @@ class MPVGViT(BaseModule):
         img_size: int | Sequence[int] = 224,
         patch_size: int | Sequence[int] = 16,
         in_channels: int = 3,
-        pe_delivery: str | Mapping = 'mpvg',
+        pe_delivery: str | Mapping | None = None,
         pe_type: str | None = 'learnable',
         interpolate_mode: str = 'bicubic',
         with_cls_token: bool = False,
@@ -131,6 +138,7 @@ class MPVGViT(BaseModule):
         out_type: str = 'featmap',
         final_norm: bool = True,
         drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
         with_cp: bool = False,
         fused_attention: bool = True,
         init_cfg: dict | list | None = None,
@@ -156,6 +164,14 @@ class MPVGViT(BaseModule):
         if out_type != 'featmap' and not with_cls_token:
             raise UserError(f'out_type={out_type!r} needs with_cls_token=True')
         self.out_type = out_type
+        if frozen_stages not in range(-1, depth + 1):
+            raise UserError(
+                f'frozen_stages={frozen_stages!r} must be -1 (nothing), 0 (patch embedding and PE) '
+                f'or a number of the {depth} blocks of this network'
+            )
+        self.frozen_stages = frozen_stages
+        if pe_delivery is None:
+            pe_delivery = 'none' if pe_type is None else 'mpvg'
 
         self.patch_embed = PatchEmbed(patch_size, in_channels, dims)
         native_grid = _native_grid(img_size, self.patch_embed.patch_size)
@@ -197,7 +213,7 @@ class MPVGViT(BaseModule):
         if pe_type is None and self.pe_delivery.delivers:
             raise UserError(
                 f'pe_type=None makes no position embedding that pe_delivery={pe_delivery!r} could '
-                "deliver; set pe_delivery='none', or a pe_type"
+                'deliver; leave pe_delivery out, or set a pe_type'
             )
         if pe_type == 'learnable' and not self.pe_delivery.delivers:
             raise UserError(
@@ -209,6 +225,29 @@ class MPVGViT(BaseModule):
         for token in (self.cls_token, self.register_tokens):
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
+        for frozen in self._frozen():
+            frozen.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> MPVGViT:
+        """Set the training mode; frozen parts stay in eval mode."""
+        super().train(mode)
+        for frozen in self._frozen():
+            if isinstance(frozen, nn.Module):
+                frozen.eval()
+        return self
+
+    def _frozen(self) -> list[nn.Module | nn.Parameter]:
+        """What ``frozen_stages`` freezes."""
+        if self.frozen_stages < 0:
+            return []
+        count, delivery = self.frozen_stages, self.pe_delivery
+        frozen = [self.patch_embed, self.position_embedding, *self._extra_tokens()]
+        frozen += self.blocks[:count]
+        frozen += [norm for block, norm in delivery.block_norms.items() if int(block) < count]
+        if count == self.arch.num_layers:
+            frozen += [self.norm, delivery.last_norm]
+        return [part for part in frozen if part is not None]
 
     def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
         """Compute the outputs of the taps.

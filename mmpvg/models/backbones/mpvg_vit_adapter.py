@@ -28,18 +28,21 @@ from ..layers.patch_embed import square_side
 from ..layers.tracing import spatial_size
 from ..layers.windows import Grid
 from .mpvg_vit import MPVGViT
+from .vit_arch import with_deit_names
 
 PATCH_SIZE = 16
 STRIDES = (4, 8, 16, 32)
 VIT_MAPS = ('each', 'last')
 
 # Heads of the deformable attention and channels of its values over D, as published.
-ADAPTER_ARCHS = {
-    'deit-tiny': (6, 1.0),
-    'deit-small': (6, 1.0),
-    'deit-base': (12, 0.5),
-    'deit-large': (16, 0.5),
-}
+ADAPTER_ARCHS = with_deit_names(
+    {
+        'vit-tiny': (6, 1.0),
+        'vit-small': (6, 1.0),
+        'vit-base': (12, 0.5),
+        'vit-large': (16, 0.5),
+    }
+)
 
 
 @MODELS.register_module()
@@ -85,7 +88,8 @@ class MPVGViTAdapter(MPVGViT):
             ``dict(type='mmpvg.PretrainedViT', checkpoint=...)``, which fills the ViT and leaves the
             adapter as it starts.
         **kwargs: Further arguments of ``MPVGViT``: ``img_size``, ``pe_delivery``, ``pe_type``,
-            ``window_size``, ``global_blocks``, ``gaussian_bias`` and so on. Not
+            ``window_size``, ``global_blocks``, ``gaussian_bias`` and so on; ``frozen_stages``
+            freezes parts of the ViT, never of the adapter. Not
             ``patch_size`` (16), ``with_cls_token``, ``num_registers``, ``out_indices``,
             ``out_type`` and ``final_norm``, which the adapter decides.
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from mmpvg.utils.errors import UserError
+
+T = TypeVar('T')
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,16 @@ class ViTArch:
         return cls(**arch)
 
 
-VIT_ARCHS = {
-    'deit-tiny': ViTArch(192, 12, 3),
-    'deit-small': ViTArch(384, 12, 6),
-    'deit-base': ViTArch(768, 12, 12),
-    # ViT-L/16; DeiT III has this size too.
-    'deit-large': ViTArch(1024, 24, 16),
-}
+def with_deit_names(by_arch: Mapping[str, T]) -> dict[str, T]:
+    """Add an alias ``deit-*`` for every ``vit-*``: DeiT and DeiT III have the same sizes."""
+    return {**by_arch, **{name.replace('vit-', 'deit-'): v for name, v in by_arch.items()}}
+
+
+VIT_ARCHS = with_deit_names(
+    {
+        'vit-tiny': ViTArch(192, 12, 3),
+        'vit-small': ViTArch(384, 12, 6),
+        'vit-base': ViTArch(768, 12, 12),
+        'vit-large': ViTArch(1024, 24, 16),
+    }
+)

@@ -14,6 +14,8 @@ from .precision import upcast
 from .windows import Grid
 
 PE_TYPES = ('learnable', 'sinusoid_1d', 'sinusoid_2d')
+# Those of torch.nn.functional.interpolate for images.
+INTERPOLATE_MODES = ('bicubic', 'bilinear', 'nearest', 'nearest-exact', 'area')
 
 
 def resize_position_embedding(table: Tensor, grid: Grid, mode: str = 'bicubic') -> Tensor:
@@ -26,7 +28,7 @@ def resize_position_embedding(table: Tensor, grid: Grid, mode: str = 'bicubic') 
         table: PE of shape (1, H, W, D), one vector per patch. The grid is part of the shape, so two
             grids with the same number of tokens cannot be mistaken for one another.
         grid: The wanted (h, w), in patches.
-        mode: An interpolation mode of ``torch.nn.functional.interpolate`` for images.
+        mode: One of ``INTERPOLATE_MODES``.
 
     Returns:
         PE of shape (1, h, w, D), of the table's type.
@@ -107,7 +109,8 @@ class PositionEmbedding(nn.Module):
         interpolate_mode: Kernel of ``resize_position_embedding``.
 
     Raises:
-        ValueError: If ``pe_type`` is unknown or ``dims`` does not suit the sinusoid.
+        ValueError: If ``pe_type`` or ``interpolate_mode`` is unknown, or ``dims`` does not suit the
+            sinusoid.
     """
 
     def __init__(
@@ -121,6 +124,11 @@ class PositionEmbedding(nn.Module):
         super().__init__()
         if pe_type not in PE_TYPES:
             raise UserError(f'unknown pe_type {pe_type!r}; choose one of {", ".join(PE_TYPES)}')
+        if interpolate_mode not in INTERPOLATE_MODES:
+            raise UserError(
+                f'unknown interpolate_mode {interpolate_mode!r}; choose one of '
+                f'{", ".join(INTERPOLATE_MODES)}'
+            )
         self.interpolate_mode = interpolate_mode
         h, w = grid
         if pe_type == 'learnable':

@@ -1,6 +1,8 @@
 """Boxes are pooled and decoded where they are, in mixed precision too."""
 
 import types
+from collections import defaultdict
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -68,6 +70,38 @@ def test_bfloat16_trains(detector):
     with torch.autocast('cpu', torch.bfloat16):
         found = losses()
     assert found == pytest.approx(expected, rel=0.05)
+
+
+class Scores(NamedTuple):
+    cls: torch.Tensor
+    boxes: list
+
+
+class Head(torch.nn.Module):
+    """A head that gives back what it receives."""
+
+    def loss_by_feat(self):
+        raise NotImplementedError
+
+    def forward(self, value):
+        return value
+
+
+def test_what_heads_give_is_lifted_in_every_container():
+    half = torch.tensor([1.5, -2.0], dtype=torch.bfloat16)
+    labels = torch.tensor([3, 4])
+    more = defaultdict(list, ious=[half, None])
+    given = Scores(half, [dict(boxes=half, labels=labels), (half, 'x'), more])
+    head = Head()
+    hooked(head)
+    found = head(given)
+    assert type(found) is Scores and type(found.boxes) is list
+    first, (second, text), third = found.boxes
+    assert type(third) is defaultdict and third.default_factory is list
+    for lifted in (found.cls, first['boxes'], second, third['ious'][0]):
+        assert lifted.dtype == torch.float32 and lifted.tolist() == [1.5, -2.0]
+    assert first['labels'] is labels and text == 'x' and third['ious'][1] is None
+    assert given.boxes[0]['boxes'] is half and more['ious'][0] is half, 'what was given stays'
 
 
 def test_it_is_there_once_and_goes(detector):

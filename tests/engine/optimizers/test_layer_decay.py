@@ -8,6 +8,7 @@ from torch import nn
 
 from mmpvg.engine.optimizers.param_groups import param_group_rows
 from mmpvg.models import MPVGViT, SimpleFeaturePyramid
+from mmpvg.utils.errors import UserError
 
 TINY = dict(embed_dims=48, num_layers=4, num_heads=3)
 
@@ -83,6 +84,69 @@ def test_frozen_parameters_are_left_out():
     model = Detector()
     model.backbone.patch_embed.requires_grad_(False)
     assert 'backbone.patch_embed.proj.weight' not in by_name(build(model))
+
+
+def test_frozen_stages_are_left_out():
+    model = Detector()
+    model.backbone = MPVGViT(TINY, with_cls_token=True, frozen_stages=2)
+    groups = by_name(build(model, layer_decay_rate=0.5))
+    assert set(groups) == {name for name, p in model.named_parameters() if p.requires_grad}
+    parts = {name.split('.')[2] for name in groups if name.startswith('backbone.blocks.')}
+    assert parts == {'2', '3'}
+    assert groups['backbone.blocks.2.norm1.weight']['lr'] == pytest.approx(1e-3 * 0.5**2)
+
+
+@pytest.mark.parametrize('rate', [1.0, 0.5])
+def test_custom_keys(rate):
+    keys = {
+        'head': dict(lr_mult=10.0, decay_mult=0.0),
+        'blocks': dict(lr_mult=0.1),
+        'blocks.3.attn': dict(decay_mult=2.0),
+        'position_embedding': dict(lr_mult=3.0, decay_mult=1.0),
+    }
+    groups = by_name(build(Detector(), layer_decay_rate=rate, custom_keys=keys))
+    # Learning rate and weight decay of 1e-3 and 0.05, of 6 depths.
+    for name, lr, weight_decay in [
+        ('head.weight', 1e-2, 0.0),
+        ('head.bias', 1e-2, 0.0),
+        ('neck.levels.0.0.weight', 1e-3, 0.05),
+        ('backbone.norm.weight', 1e-3, 0.0),
+        ('backbone.blocks.3.mlp.fc1.weight', 1e-4 * rate, 0.05),
+        ('backbone.blocks.3.mlp.fc1.bias', 1e-4 * rate, 0.0),
+        # The longest key alone: not the lr_mult of 'blocks'.
+        ('backbone.blocks.3.attn.qkv.weight', 1e-3 * rate, 0.1),
+        ('backbone.blocks.3.attn.qkv.bias', 1e-3 * rate, 0.0),
+        ('backbone.blocks.1.attn.qkv.weight', 1e-4 * rate**3, 0.05),
+        ('backbone.pe_delivery.block_norms.3.weight', 1e-3 * rate, 0.0),
+        ('backbone.position_embedding.table', 3e-3 * rate**5, 0.0),
+        ('backbone.patch_embed.proj.weight', 1e-3 * rate**5, 0.05),
+    ]:
+        found = groups[name]['lr'], groups[name]['weight_decay']
+        assert found == pytest.approx((lr, weight_decay)), name
+        assert groups[name]['lr_scale'] == pytest.approx(lr / 1e-3)
+    assert set(groups) == {name for name, _ in Detector().named_parameters()}
+
+
+def test_of_two_keys_of_one_length_the_first_by_alphabet_holds_as_in_mmengine():
+    keys = dict(proj=dict(lr_mult=2.0), attn=dict(lr_mult=5.0))
+    model = Detector()
+    ours = by_name(build(model, custom_keys=keys))
+    cfg = dict(optimizer=dict(type='AdamW', lr=1e-3), paramwise_cfg=dict(custom_keys=keys))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for group in build_optim_wrapper(model, cfg).optimizer.param_groups:
+        (parameter,) = group['params']
+        assert ours[names[id(parameter)]]['lr'] == pytest.approx(group['lr'])
+    assert ours['backbone.blocks.0.attn.proj.weight']['lr'] == pytest.approx(5e-3)
+
+
+def test_a_decay_mult_needs_a_weight_decay():
+    cfg = dict(
+        constructor='mmpvg.LayerDecayOptimWrapperConstructor',
+        optimizer=dict(type='AdamW', lr=1e-3),
+        paramwise_cfg=dict(custom_keys=dict(head=dict(decay_mult=0.0))),
+    )
+    with pytest.raises(UserError, match=r"custom_keys\['head'\].*set weight_decay in optimizer"):
+        build_optim_wrapper(Detector(), cfg)
 
 
 def test_backbone_alone():
@@ -202,10 +266,19 @@ def test_it_trains():
     ('model', 'paramwise', 'message'),
     [
         (Detector, dict(norm_decay_mult=0.0), 'norm_decay_mult'),
+        (Detector, dict(custom_keys=['head']), r"custom_keys must be a dict.*\['head'\]"),
+        (Detector, dict(custom_keys=dict(head=10.0)), r"custom_keys\['head'\].*got 10.0"),
+        (Detector, dict(custom_keys=dict(head=dict(lr=1.0))), r"custom_keys\['head'\].*'lr': 1.0"),
+        (Detector, dict(custom_keys=dict(head=dict(lr_mult=-1))), 'at least 0.*-1'),
+        (
+            Detector,
+            dict(custom_keys={'head': {}, 'heat': {}, 'pos_embed': {}}),
+            "'pos_embed', 'heat' match no parameter of Detector.*'head.bias'",
+        ),
         (Detector, dict(layer_decay_rate=1.5), '1.5'),
         (lambda: nn.Linear(2, 2), dict(layer_decay_rate=0.9), 'get_layer_depth.*Linear'),
     ],
 )
 def test_bad_settings(model, paramwise, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         build(model(), **paramwise)

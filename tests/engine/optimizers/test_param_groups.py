@@ -34,7 +34,7 @@ def test_a_hand_made_case():
     assert rows[1].names == ['backbone.patch_embed.proj.weight', 'backbone.patch_embed.proj.bias']
     assert rows[4].names[-2:] == ['head.weight', 'head.bias']
     assert sum(row.values for row in rows) == sum(p.numel() for p in model.parameters())
-    table = format_param_groups(rows).splitlines()
+    table = format_param_groups(rows, optimizer.defaults['lr']).splitlines()
     assert table[2].startswith('| 0 | 0.25 | 0.25 | 0 | 1 | 9,408 |')
     assert '| 0 | frozen | - | - | 2 |' in table[3]
 
@@ -78,7 +78,20 @@ def test_a_model_without_depths():
     model = nn.Linear(2, 2)
     (row,) = param_group_rows(model, torch.optim.SGD(model.parameters(), lr=0.1))
     assert row.depth is None and row.weight_decay == 0
-    assert '| - | 0.1 | 1 | 0 | 2 | 6 |' in format_param_groups([row])
+    assert '| - | 0.1 | 1 | 0 | 2 | 6 |' in format_param_groups([row], 0.1)
+
+
+def test_a_raised_rate_is_shown_over_that_of_the_optimizer():
+    model = Model()
+    cfg = dict(
+        constructor='mmpvg.LayerDecayOptimWrapperConstructor',
+        optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.1),
+        paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))),
+    )
+    optimizer = build_optim_wrapper(model, cfg).optimizer
+    table = format_param_groups(param_group_rows(model, optimizer), optimizer.defaults['lr'])
+    assert '| 3 | 0.01 | 10 | 0.1 | 1 | 96 | head.* |' in table
+    assert '| 0 | 0.001 | 1 | 0.1 | 1 | 36,864 | backbone.patch_embed.* |' in table
 
 
 def test_names_are_joined():

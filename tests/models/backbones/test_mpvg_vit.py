@@ -8,7 +8,8 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from mmpvg.models import MPVGViT
+from mmpvg.models import MPVGViT, SimpleFeaturePyramid, TokenPooling
+from mmpvg.models.backbones import ViTArch
 from mmpvg.models.layers import resize_position_embedding
 
 TINY = dict(embed_dims=48, num_layers=4, num_heads=3)
@@ -460,7 +461,7 @@ def test_layer_depths():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(arch='deit-huge'), "'deit-huge'.*deit-tiny"),
+        (dict(arch='deit-huge'), "'deit-huge'.*vit-tiny.*deit-tiny"),
         (dict(arch=dict(embed_dims=50, num_layers=2, num_heads=3)), '50 channels.*3 heads'),
         (dict(arch=dict(embed_dims=48, num_layers=2)), "lacks \\['num_heads'\\]"),
         (dict(arch=dict(TINY, depth=3)), "unknown keys \\['depth'\\]"),
@@ -489,7 +490,12 @@ def test_layer_depths():
         (dict(patch_size=(16, 8)), r'patches are square; got \(16, 8\)'),
         (dict(patch_size=(8, 8, 8)), r'got \(8, 8, 8\)'),
         (dict(drop_path_rate=1.0), '1.0'),
-        (dict(pe_type=None), "set pe_delivery='none'"),
+        (dict(pe_type=None, pe_delivery='mpvg'), "pe_delivery='mpvg'.*leave pe_delivery out"),
+        (
+            dict(interpolate_mode='bicubik'),
+            "'bicubik'.*bicubic, bilinear, nearest, nearest-exact, area",
+        ),
+        (dict(interpolate_mode='linear'), "unknown interpolate_mode 'linear'"),
         (dict(pe_delivery='none'), 'a learnable one would get no gradient'),
         (dict(relative_position='swin'), "unknown relative_position 'swin'"),
         (dict(relative_grid=(1, 2, 3)), r'relative_grid must be .* got \(1, 2, 3\)'),
@@ -504,6 +510,38 @@ def test_layer_depths():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         MPVGViT(**arguments)
+
+
+def test_no_pe_needs_no_delivery():
+    vit, spelt_out = (
+        randomized(arch=TINY, pe_type=None, relative_position='mlp', **delivery)
+        for delivery in ({}, dict(pe_delivery='none'))
+    )
+    assert not vit.pe_delivery.delivers and not list(vit.pe_delivery.parameters())
+    image = torch.randn(1, 3, 48, 64)
+    with torch.no_grad():
+        assert torch.equal(vit(image)[0], spelt_out(image)[0])
+
+
+@pytest.mark.parametrize('mode', ['bicubic', 'bilinear', 'nearest', 'nearest-exact', 'area'])
+def test_every_mode_of_interpolation(mode):
+    vit = MPVGViT(TINY, img_size=64, interpolate_mode=mode)
+    table = vit.position_embedding.table.detach().permute(0, 3, 1, 2)
+    expected = F.interpolate(table, size=(5, 3), mode=mode)
+    found = vit.position_embedding((5, 3)).detach()
+    assert torch.equal(found, expected.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize('size', ['tiny', 'small', 'base', 'large'])
+def test_deit_names_are_aliases(size):
+    # Width, blocks and heads of Table 1 of DeiT and of ViT-L in Table 1 of ViT.
+    sizes = dict(tiny=(192, 12, 3), small=(384, 12, 6), base=(768, 12, 12), large=(1024, 24, 16))
+    for name in (f'vit-{size}', f'deit-{size}'):
+        arch = ViTArch.parse(name)
+        assert (arch.embed_dims, arch.num_layers, arch.num_heads) == sizes[size]
+        assert arch.mlp_ratio == 4
+        assert SimpleFeaturePyramid(name, out_channels=8).in_channels == sizes[size][0]
+        assert TokenPooling('ggem', name).pool.p.numel() == sizes[size][2]
 
 
 @pytest.mark.parametrize('pair', [(8, 8), [8, 8]])

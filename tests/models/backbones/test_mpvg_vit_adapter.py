@@ -410,7 +410,14 @@ def test_layer_scale_is_on_by_default_as_in_the_published_code(arch, more):
 
 @pytest.mark.parametrize(
     ('arch', 'heads', 'values'),
-    [('deit-tiny', 6, 192), ('deit-small', 6, 384), ('deit-base', 12, 384)],
+    [
+        ('deit-tiny', 6, 192),
+        ('vit-tiny', 6, 192),
+        ('deit-small', 6, 384),
+        ('vit-small', 6, 384),
+        ('deit-base', 12, 384),
+        ('vit-base', 12, 384),
+    ],
 )
 def test_published_sizes(arch, heads, values):
     with torch.device('meta'):
@@ -425,9 +432,10 @@ def test_published_sizes(arch, heads, values):
     assert isinstance(model.output_norms[0], torch.nn.SyncBatchNorm)
 
 
-def test_published_sizes_of_the_large_one():
+@pytest.mark.parametrize('arch', ['deit-large', 'vit-large'])
+def test_published_sizes_of_the_large_one(arch):
     with torch.device('meta'):
-        model = MPVGViTAdapter('deit-large')
+        model = MPVGViTAdapter(arch)
     assert model.runs == [(0, 5), (6, 11), (12, 17), (18, 23)]
     assert model.interactions[0].injector.attn.num_heads == 16
     assert model.interactions[0].injector.attn.value_proj.out_features == 512
