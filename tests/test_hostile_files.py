@@ -112,6 +112,20 @@ def deep(path, marker, depth=20_000):
     archive(path, b']' * depth + b'a' * (depth - 1))
 
 
+def deep_key(once, depth=200_000):
+    """A key of nested tuples, whose hash overflows the stack of the process.
+
+    ``once`` is what puts a tuple into another.
+    """
+    return lambda path, marker: archive(path, b'})' + once * depth + b'K\x01s')
+
+
+def deep_key_before_1_6(path, marker):
+    content = b'\x80\x02})' + b'\x85' * 200_000 + b'K\x01s.'
+    head = b''.join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
+    path.write_bytes(head + content + pickle.dumps([], 2))
+
+
 def saved(function, *args, **options):
     return lambda path, marker: torch.save(
         dict(model={}, args=Call(function, *args, *(() if args else (str(marker),)))),
@@ -142,6 +156,11 @@ OTHERS = {
     'damaged': damaged,
     'short tensor': short,
     'deep': deep,
+    'deep key': deep_key(b'\x85'),
+    'deep key, memoized': deep_key(b'\x85q\x00'),
+    'deep key of pairs': deep_key(b'K\x01\x86'),
+    'deep key out of the memo': deep_key(b'q\x000(h\x00t'),
+    'deep key, before torch 1.6': deep_key_before_1_6,
     'array of pointers': lambda path, marker: archive(
         path,
         named('numpy.core.multiarray', '_reconstruct')
