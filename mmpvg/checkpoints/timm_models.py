@@ -69,7 +69,9 @@ def read_timm(name: str) -> Weights:
     except RefusedFileError:
         raise
     except Exception as error:  # timm, the hub and safetensors raise many kinds
-        if overlay and type(error).__name__.endswith('EntryNotFoundError'):
+        # Local: of a hub that is not reached.
+        absent = type(error).__name__ in ('EntryNotFoundError', 'RemoteEntryNotFoundError')
+        if overlay and absent:
             raise UserError(
                 f'{name} has no model.safetensors, and torch {torch.__version__} might run code in '
                 'other files of the hub; use torch 2.6 or later, or download the file of weights '
