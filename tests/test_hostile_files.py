@@ -1,6 +1,7 @@
 """Hostile checkpoints of every kind, through every door: none runs, each gets one sentence."""
 
 import io
+import json
 import os
 import pickle
 import struct
@@ -8,10 +9,14 @@ import tarfile
 import zipfile
 
 import pytest
+import timm
 import torch
 import torchvision.io  # noqa: F401  Registers the operator that writes a file.
+from huggingface_hub.utils import EntryNotFoundError
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.utils import digit_version
+from safetensors.torch import save_file
 
 from mmpvg.checkpoints import RefusedFileError, load_pth, read_weights
 from mmpvg.checkpoints.mmengine_reading import read_checkpoint
@@ -107,6 +112,20 @@ def deep(path, marker, depth=20_000):
     archive(path, b']' * depth + b'a' * (depth - 1))
 
 
+def deep_key(once, depth=200_000):
+    """A key of nested tuples, whose hash overflows the stack of the process.
+
+    ``once`` is what puts a tuple into another.
+    """
+    return lambda path, marker: archive(path, b'})' + once * depth + b'K\x01s')
+
+
+def deep_key_before_1_6(path, marker):
+    content = b'\x80\x02})' + b'\x85' * 200_000 + b'K\x01s.'
+    head = b''.join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
+    path.write_bytes(head + content + pickle.dumps([], 2))
+
+
 def saved(function, *args, **options):
     return lambda path, marker: torch.save(
         dict(model={}, args=Call(function, *args, *(() if args else (str(marker),)))),
@@ -137,6 +156,11 @@ OTHERS = {
     'damaged': damaged,
     'short tensor': short,
     'deep': deep,
+    'deep key': deep_key(b'\x85'),
+    'deep key, memoized': deep_key(b'\x85q\x00'),
+    'deep key of pairs': deep_key(b'K\x01\x86'),
+    'deep key out of the memo': deep_key(b'q\x000(h\x00t'),
+    'deep key, before torch 1.6': deep_key_before_1_6,
     'array of pointers': lambda path, marker: archive(
         path,
         named('numpy.core.multiarray', '_reconstruct')
@@ -205,6 +229,56 @@ def test_a_checkpoint_runs_nothing(make, kind):
         else:
             torch.load(path, weights_only=False)
         assert marker.exists()
+
+
+def timm_folder(path, marker, kind, name):
+    path.mkdir()
+    KINDS[kind](path / name, marker)
+    config = dict(architecture='vit_tiny_patch16_224', pretrained_cfg=dict(num_classes=1000))
+    (path / 'config.json').write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize('kind', ['pickle', 'TorchScript', 'damaged'])
+@pytest.mark.parametrize('name', ['pytorch_model.bin', 'a.pth', 'a.pth.tar'])
+@pytest.mark.parametrize('scheme', ['', 'timm://local-dir:'])
+def test_a_folder_of_timm_runs_nothing(tmp_path, kind, name, scheme):
+    folder, marker = tmp_path / 'folder', tmp_path / 'it_ran'
+    timm_folder(folder, marker, kind, name)
+    with pytest.raises(RefusedFileError) as refused:
+        read_weights(f'{scheme}{folder}')
+    assert str(folder / name) in str(refused.value) and '\n' not in str(refused.value)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize('name', ['pytorch_model.bin', 'other.pth'])
+def test_a_repository_of_the_hub_runs_nothing(tmp_path, monkeypatch, name):
+    marker = tmp_path / 'it_ran'
+    folder = timm_folder(tmp_path / 'folder', marker, 'TorchScript', name)
+    config = json.loads((folder / 'config.json').read_text())
+    if name == 'other.pth':
+        # The repository's own config may name the file.
+        config['pretrained_cfg']['hf_hub_filename'] = name
+        (folder / 'config.json').write_text(json.dumps(config))
+
+    # In place of the network, which tests do not have.
+    def download(repo_id, filename, **kwargs):
+        if not (folder / filename).is_file():
+            raise EntryNotFoundError(f'{filename} is not in {repo_id}')
+        return str(folder / filename)
+
+    monkeypatch.setattr(timm.models._hub, 'hf_hub_download', download)
+    with pytest.raises(ValueError, match='hf-hub:a/b') as refused:
+        read_weights('timm://hf-hub:a/b')
+    assert not marker.exists()
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        assert 'has no model.safetensors' in str(refused.value)
+        # Of a repository that has one, timm takes that.
+        network = timm.create_model('vit_tiny_patch16_224')
+        save_file(network.state_dict(), folder / 'model.safetensors')
+        weights = read_weights('timm://hf-hub:a/b').tensors
+        assert torch.equal(weights['cls_token'], network.cls_token)
+        assert not marker.exists()
 
 
 @pytest.mark.parametrize('kind', ['array of pointers', 'array over a buffer'])

@@ -64,10 +64,19 @@ def read_augreg(path: str) -> tuple[dict[str, Tensor], int | None]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        return _in_timms_naming(arrays, path)
+    except UserError:
+        raise
+    # What NumPy raises for text and for arrays of other axes is among them.
+    except (ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f'cannot read {path}: it is truncated or no AugReg file ({error})'
         ) from error
+
+
+def _in_timms_naming(
+    arrays: dict[str, np.ndarray], path: str
+) -> tuple[dict[str, Tensor], int | None]:
     # Optimizer checkpoints keep the weights one level down.
     prefix = 'opt/target/' if any(name.startswith('opt/target/') for name in arrays) else ''
     arrays = {n[len(prefix) :]: a for n, a in arrays.items() if n.startswith(prefix)}

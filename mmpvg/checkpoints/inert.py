@@ -53,7 +53,7 @@ _BUILTINS = (
 )
 
 # Deeper than any checkpoint is nested. Code that walks through one recurses.
-_MAX_DEPTH = 100
+MAX_DEPTH = 100
 
 _NUMERIC = re.compile(r'[biufcSU]\d{1,6}')
 
@@ -179,8 +179,8 @@ def build_numbers(content: Any) -> Any:
             return node
         if id(node) in done:
             return done[id(node)][1]
-        if depth > _MAX_DEPTH:
-            raise RefusedFileError(f'it is nested more than {_MAX_DEPTH} levels deep')
+        if depth > MAX_DEPTH:
+            raise RefusedFileError(f'it is nested more than {MAX_DEPTH} levels deep')
         done[id(node)] = node, node
         built = node
 

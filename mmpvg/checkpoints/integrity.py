@@ -29,6 +29,16 @@ def find_damage(path: str | Path) -> str | None:
             with zipfile.ZipFile(file) as archive:
                 if not any(name.endswith('/data.pkl') for name in archive.namelist()):
                     return 'a zip archive, but not one of torch.save (it has no data.pkl)'
+                # A small file may hold any number of bytes so.
+                if any(member.compress_type for member in archive.infolist()):
+                    return (
+                        'compressed, which torch.save never does: a TorchScript program, or packed '
+                        'by another program'
+                    )
+                # torch finds members whatever their case, and not always the one that zipfile does.
+                names = [name.casefold() for name in archive.namelist()]
+                if len(set(names)) < len(names):
+                    return 'damaged: it has two members of one name'
                 damaged = archive.testzip()
         except zipfile.BadZipFile:
             return 'empty, truncated, or not a zip archive as torch.save writes it'

@@ -136,8 +136,11 @@ def _read_shards(path: str) -> Weights:
     tensors = {}
     for name in sorted(set(shards.values())):
         shard = osp.join(osp.dirname(path), name)
-        if osp.basename(name) != name or not osp.isfile(shard):
-            raise UserError(f'{path} names {name!r}, which is no file beside it; get it too')
+        # An index of indices might name itself.
+        if osp.basename(name) != name or name.endswith('.json') or not osp.isfile(shard):
+            raise UserError(
+                f'{path} names {name!r}, which is no file of weights beside it; get it too'
+            )
         tensors.update(_read_file(shard, None).tensors)
     if missing := [name for name in shards if name not in tensors]:
         raise UserError(f'the shards of {path} lack {", ".join(missing[:3])}; get them again')

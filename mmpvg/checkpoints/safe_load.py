@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pickletools
 import re
-import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from .inert import (
     placeholders_in,
 )
 from .integrity import find_damage
+from .opcodes import names_in
 
 __all__ = ['Placeholder', 'RefusedFileError', 'load_pth', 'placeholders_in']
 
@@ -89,11 +87,12 @@ def _read(path: Path) -> Any:
             'it is truncated or no checkpoint of torch; a plain pickle is not read, because it '
             'may run any code: save the weights with torch.save or as safetensors'
         )
+    names = names_in(path, archive)
     if not _TORCH_READS:
         from .unpickler import read_archive, read_stream
 
         return read_archive(path) if archive else read_stream(path)
-    inert = [found for found in map(placeholder_class, _names_in(path, archive)) if found]
+    inert = [found for found in map(placeholder_class, names) if found]
     with torch.serialization.safe_globals(inert):
         return torch.load(path, map_location='cpu', weights_only=True)
 
@@ -106,21 +105,3 @@ def _check_archive(path: Path) -> None:
         raise RefusedFileError(
             'it is a TorchScript program, not weights; save the state_dict() of the model instead'
         )
-
-
-def _names_in(path: Path, archive: bool) -> set[str]:
-    """Classes and functions that the pickles of a file of ``torch.save`` name."""
-    names = set()
-    # What is no pickle is torch's to refuse.
-    with path.open('rb') as file, suppress(ValueError):
-        if archive:
-            with zipfile.ZipFile(file) as members:
-                pickles = [members.read(n) for n in members.namelist() if n.endswith('/data.pkl')]
-        else:
-            # A magic number, a version, the machine, the content; then storages.
-            pickles = [file] * 4
-        for content in pickles:
-            for code, argument, _ in pickletools.genops(content):
-                if code.name == 'GLOBAL':
-                    names.add(argument.replace(' ', '.'))
-    return names

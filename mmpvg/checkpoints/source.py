@@ -6,11 +6,12 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from mmpvg.utils.errors import UserError
 
-from .families import TIMM, find_family, looks_like
+from .families import DEIT_III, TIMM, find_family, looks_like
 from .reading import Pixels, Weights
 
 _STEM = re.compile(r'(.*?)patch_embed\.proj(ection)?\.weight')
@@ -19,6 +20,25 @@ _NORMS_AFTER = (
     "timm's *_rpn_* models have these parts and norm after the branches, which is another network "
     'and which a file does not tell: if it may be one, read it as timm://NAME or as a folder with '
     "timm's config.json, which compares the features"
+)
+_MAY_BE_ROTARY = (
+    "timm's *_rope_ape_* models saved to a file have DeiT III's names and a rotary position "
+    'embedding, which is another network and which a file does not tell: if it may be one, read it '
+    "as timm://NAME or as a folder with timm's config.json, which compares the features"
+)
+
+# Axes of the parts whose shapes are used before they are compared with the backbone's.
+_AXES = {
+    r'cls_token|dist_token|register_tokens|position_embedding\.cls_row': (3,),
+    r'pos_embed': (2, 3, 4),
+    r'position_embedding\.table': (4,),
+    r'blocks\.\d+\.mlp\.fc[12]\.weight': (2,),
+    r'blocks\.\d+\.attn\.rel_pos\.(rows|columns|mlp\.fc[12]\.weight)': (2,),
+    r'blocks\.\d+\.attn\.bias\.(a|sigma)': (1,),
+}
+_TOKENS = (
+    *('cls_token', 'dist_token', 'register_tokens', 'pos_embed'),
+    *('position_embedding.table', 'position_embedding.cls_row'),
 )
 
 
@@ -69,7 +89,7 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
 
     Raises:
         ValueError: If no ViT of a known family is in the file, several are, or a part of the ViT is
-            in no table.
+            in no table. Also if a part is not of floating-point numbers or has other axes.
     """
     prefix = _find_prefix(weights.tensors, label) if prefix is None else prefix
     inside = {n[len(prefix) :]: t for n, t in weights.tensors.items() if n.startswith(prefix)}
@@ -97,6 +117,7 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
     leftovers = []
     for name, tensor in inside.items():
         if (renamed := _rename(name, family.renames)) is not None:
+            _check_tensor(tensor, renamed, f'{prefix}{name} of {label}')
             source.tensors[renamed] = tensor
         elif (reason := _reason(name, family.ignored)) is not None:
             source.ignored[prefix + name] = reason
@@ -112,7 +133,27 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
     _straighten(source)
     if family is TIMM and _may_norm_after(source.tensors):
         source.notes = (*source.notes, _NORMS_AFTER)
+    if family is DEIT_III:
+        source.notes = (*source.notes, _MAY_BE_ROTARY)
     return source
+
+
+def _check_tensor(tensor: Tensor, name: str, label: str) -> None:
+    """Refuse what no weights are: other numbers would be converted to others without a word."""
+    shape = tuple(tensor.shape)
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        kind = 'a meta tensor without values' if tensor.is_meta else str(tensor.layout)
+        raise UserError(f'{label}, of shape {shape}, is {kind}; save its dense values')
+    # Of BatchNorm, the steps that it has seen.
+    if not tensor.is_floating_point() and not name.endswith('.num_batches_tracked'):
+        raise UserError(
+            f'{label}, of shape {shape}, is {tensor.dtype}, not floating point: its values are '
+            'quantized or no weights; give the original weights'
+        )
+    for pattern, axes in _AXES.items():
+        if re.fullmatch(pattern, name) and tensor.ndim not in axes:
+            wanted = ' or '.join(map(str, axes))
+            raise UserError(f'{label} has shape {shape}, where {wanted} axes are read')
 
 
 def _straighten(source: SourceViT) -> None:
@@ -128,6 +169,13 @@ def _straighten(source: SourceViT) -> None:
             f'{source.label} has a patch embedding of shape {tuple(kernel.shape)}, where (D, C, P, '
             'P) is read, or (D, C, 1, P, P) for one frame'
         )
+    for name in _TOKENS:
+        shape = tensors[name].shape if name in tensors else (1, source.dims)
+        if shape[0] != 1 or shape[-1] != source.dims:
+            raise UserError(
+                f'{source.label} has {name} of shape {tuple(shape)}, where the first axis should '
+                f'be 1 and the last {source.dims}, as wide as its patch embedding'
+            )
     if source.num_heads is None:
         source.num_heads = _heads_of(tensors, source.dims)
 

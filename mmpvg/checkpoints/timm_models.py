@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
 import torch
+from mmengine.utils import digit_version
 from torch import nn
 
 from mmpvg.utils.errors import UserError
@@ -14,6 +16,7 @@ from .arguments import backbone_arguments
 from .families import MMPVG
 from .fitting import fit
 from .reading import Pixels, Weights
+from .safe_load import RefusedFileError, load_pth
 from .source import recognise
 
 # Relative differences of features. Equal networks differ by rounding, GELU's tanh approximation
@@ -21,9 +24,18 @@ from .source import recognise
 _SAME = 3e-5
 _ANOTHER = 1e-2
 
+# Files that timm reads with torch.load when a folder has no safetensors that it prefers.
+_TORCH_FILES = ('.bin', '.pth', '.pth.tar', '.pt', '.ckpt')
+
+# Before 2.6 torch.load runs a TorchScript program even with weights_only=True.
+_RUNS_PROGRAMS = digit_version(torch.__version__) < digit_version('2.6')
+
 
 def read_timm(name: str) -> Weights:
     """Read a pre-trained model of timm's.
+
+    timm reads the weights. The files of a folder are read with ``load_pth`` before, which refuses
+    those that would run code; from the hub, a torch before 2.6 reads ``model.safetensors`` alone.
 
     Args:
         name: As ``timm.create_model`` takes it: ``deit_tiny_patch16_224.fb_in1k``,
@@ -31,10 +43,12 @@ def read_timm(name: str) -> Weights:
 
     Raises:
         ImportError: If timm is missing.
+        RefusedFileError: A ``ValueError``, if a file of the folder is refused.
         ValueError: If timm has no such model or cannot get its weights, or if it is no plain ViT.
     """
     try:
         import timm
+        from timm.models import parse_model_name
     except ImportError as error:
         raise ImportError(f'timm://{name} needs timm: run `pip install timm`') from error
     architecture = name.split('.')[0]
@@ -42,9 +56,27 @@ def read_timm(name: str) -> Weights:
         near = difflib.get_close_matches(architecture, timm.list_models('*vit*'), n=3, cutoff=0.5)
         near += difflib.get_close_matches(architecture, timm.list_models('deit*'), n=2, cutoff=0.5)
         raise UserError(f'timm has no model {architecture!r}; near ones: {", ".join(near)}')
+    overlay = None
     try:
-        model = timm.create_model(name, pretrained=True)
+        scheme, location = parse_model_name(name)
+        if scheme == 'local-dir':
+            for path in sorted(Path(location).glob('*')):
+                if path.name.endswith(_TORCH_FILES):
+                    load_pth(path)
+        elif scheme == 'hf-hub' and _RUNS_PROGRAMS:
+            overlay = dict(hf_hub_filename='model.safetensors', custom_load=False)
+        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+    except RefusedFileError:
+        raise
     except Exception as error:  # timm, the hub and safetensors raise many kinds
+        # Local: of a hub that is not reached.
+        absent = type(error).__name__ in ('EntryNotFoundError', 'RemoteEntryNotFoundError')
+        if overlay and absent:
+            raise UserError(
+                f'{name} has no model.safetensors, and torch {torch.__version__} might run code in '
+                'other files of the hub; use torch 2.6 or later, or download the file of weights '
+                'and give that'
+            ) from None
         raise UserError(
             f'timm cannot get the weights of {name} ({type(error).__name__}: {error}). Without '
             'network give a file of them with --backbone FILE, or start from nothing with '

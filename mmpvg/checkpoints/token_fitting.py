@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmpvg.utils.errors import UserError
+
 from ..models.backbones import MPVGViT
 from .report import LoadReport
 from .resize import Grid, split_rows
@@ -39,8 +41,8 @@ class TokenFitting:
             pixels=source.pixels,
         )
 
-    def _fail(self, message: str) -> ValueError:
-        return ValueError(f'{self.source.label} does not fit: {message}')
+    def _fail(self, message: str) -> UserError:
+        return UserError(f'{self.source.label} does not fit: {message}')
 
     def _ignore(self, name: str, reason: str) -> None:
         del self.left[name]
@@ -53,7 +55,9 @@ class TokenFitting:
         tokens = [name for name in ('cls_token', 'dist_token') if name in left]
         extra = (*tokens, *['register_tokens'] * (0 if registers is None else registers.shape[1]))
         rows: dict[str, Tensor] = {}
+        guessed = False
         if 'pos_embed' in left:
+            guessed = self.grid is None and left['pos_embed'].ndim == 3
             rows, table = self._split(left.pop('pos_embed'), extra)
             left[PE + 'table'] = table
             rows = {name: row for name, row in rows.items() if row.shape[1]}
@@ -85,6 +89,12 @@ class TokenFitting:
                 self._ignore(PE + 'cls_row', reason)
         self._check_registers()
         self._check_table(rows.get('cls_token'))
+        if guessed and PE + 'table' in left:
+            h, w = left[PE + 'table'].shape[1:3]
+            self.report.notes.append(
+                f'its {h * w} PE rows of patches are taken as {h}x{w} patches, since the file does '
+                'not tell; otherwise set grid=(h, w)'
+            )
 
     def _split(self, pos_embed: Tensor, extra: tuple[str, ...]) -> tuple[dict, Tensor]:
         if pos_embed.ndim == 4:  # (1, h, w, D), as SAM's and ours: the grid is the shape

@@ -2,12 +2,14 @@
 
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from mmpvg.checkpoints import PretrainedViT, RefusedFileError, load_pth
+from mmpvg.utils.errors import UserError
 
 
 @pytest.fixture
@@ -97,6 +99,28 @@ def test_npz_of_objects(load, tmp_path):
     assert not trace.exists()
 
 
+ATTENTION = 'Transformer/encoderblock_0/MultiHeadDotProductAttention_1'
+
+
+@pytest.mark.parametrize(
+    'arrays',
+    [
+        {'cls': np.array(['x']), 'embedding/kernel': np.zeros((2, 2, 2, 2))},
+        {'embedding/kernel': np.zeros((2, 2))},
+        {f'{ATTENTION}/query/kernel': np.zeros(3)},
+        {
+            f'{ATTENTION}/{which}/{part}': np.zeros((4, 2, 2) if which == 'key' else ())
+            for which in ('query', 'key', 'value')
+            for part in ('kernel', 'bias')
+        },
+    ],
+)
+def test_npz_of_other_shapes(load, tmp_path, arrays):
+    np.savez(tmp_path / 'vit.npz', **arrays)
+    with pytest.raises(UserError, match='cannot read .*vit.npz: .*no AugReg file'):
+        load(tmp_path / 'vit.npz')
+
+
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
@@ -175,3 +199,57 @@ def test_tensors_of_every_kind_come_back_equal(tmp_path, zipped):
     for name, tensor in state.items():
         assert loaded[name].dtype == tensor.dtype
         assert torch.equal(loaded[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ('name', 'change'),
+    [
+        ('blocks.0.attn.qkv.weight', lambda t: (100 * t).to(torch.int8)),
+        ('norm.weight', lambda t: t.to(torch.complex64)),
+        ('blocks.1.norm1.bias', lambda t: t > 0),
+        ('pos_embed', lambda t: t.long()),
+        ('blocks.0.attn.qkv.weight', lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8)),
+        ('norm.weight', lambda t: t.to('meta')),
+        ('blocks.0.mlp.fc1.weight', lambda t: t.to_sparse()),
+    ],
+)
+def test_a_tensor_of_other_values_than_weights_is_named(load, make_timm, tmp_path, name, change):
+    state = make_timm().state_dict()
+    torch.save({**state, name: change(state[name])}, tmp_path / 'vit.pth')
+    shape = re.escape(str(tuple(state[name].shape)))
+    # The reader for torch before 2.5 builds none of the last three.
+    message = f'{re.escape(name)} of .*{shape}|call torch._utils._rebuild_(qtensor|meta|sparse)'
+    with pytest.raises(UserError, match=message) as refused:
+        load(tmp_path / 'vit.pth')
+    assert '\n' not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ('name', 'shape'),
+    [
+        ('pos_embed', (17,)),
+        ('pos_embed', (1, 1, 17, 48, 1)),
+        ('pos_embed', (1, 17, 24)),
+        ('pos_embed', (2, 17, 48)),
+        ('pos_embed', (1, 4, 4, 24)),
+        ('cls_token', (48,)),
+        ('cls_token', (2, 1, 48)),
+        ('reg_token', (48,)),
+        ('reg_token', (1, 4, 24)),
+        ('dist_token', ()),
+        ('patch_embed.proj.weight', ()),
+        ('patch_embed.proj.weight', (48, 3)),
+        ('blocks.0.mlp.fc1.weight', ()),
+        ('blocks.0.mlp.fc2.weight', (3,)),
+        ('blocks.0.attn.rel_pos_h', ()),
+        ('blocks.0.norm1.weight', ()),
+        ('norm.weight', (1, 48)),
+    ],
+)
+def test_a_tensor_of_another_shape_is_named_with_it(load, make_timm, tmp_path, name, shape):
+    torch.save({**make_timm().state_dict(), name: torch.zeros(shape)}, tmp_path / 'vit.pth')
+    with pytest.raises(ValueError, match=re.escape(str(shape))) as refused:
+        load(tmp_path / 'vit.pth')
+    assert '\n' not in str(refused.value)
+    told = str(refused.value).replace('register_tokens', 'reg_token')
+    assert name in told.replace('a patch embedding of', 'patch_embed.proj.weight')

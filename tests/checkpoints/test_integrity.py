@@ -73,3 +73,23 @@ def test_other_files(tmp_path):
     assert 'not one of torch.save' in find_damage(tmp_path / 'zip')
     with pytest.raises(OSError):
         find_damage(tmp_path / 'none')
+
+
+def repacked(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, 'w', compression) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def test_what_torch_save_never_writes(checkpoint, tmp_path):
+    with zipfile.ZipFile(checkpoint) as archive:
+        assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    assert find_damage(repacked(tmp_path / 'b.pth', members)) is None
+    bomb = [*members, ('a/data/9', bytes(10_000_000))]
+    path = repacked(tmp_path / 'c.pth', bomb, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 100_000
+    assert 'compressed, which torch.save never does' in find_damage(path)
+    twice = [*members, ('a/DATA.pkl', b'')]
+    assert 'two members of one name' in find_damage(repacked(tmp_path / 'd.pth', twice))

@@ -54,7 +54,9 @@ def test_a_folder_of_weights(make_timm, make_vit, tmp_path, name, sharded):
         assert not report.new and features(vit, model) < 1e-4
     if sharded:
         (tmp_path / f'1-{name}').unlink()
-        with pytest.raises(ValueError, match=f"names '1-{name}', which is no file beside it"):
+        with pytest.raises(
+            ValueError, match=f"names '1-{name}', which is no file of weights beside it"
+        ):
             PretrainedViT(str(tmp_path))(make_vit())
 
 
@@ -65,7 +67,8 @@ def test_a_folder_of_weights(make_timm, make_vit, tmp_path, name, sharded):
         ('[1]', 'it holds a list'),
         ('[' * 100000, 'it is no JSON'),
         ('{}', 'no index of shards'),
-        ('{"weight_map": {"a": "../x.safetensors"}}', 'no file beside it'),
+        ('{"weight_map": {"a": "../x.safetensors"}}', 'no file of weights beside it'),
+        ('{"weight_map": {"a": "model.safetensors.index.json"}}', 'no file of weights beside it'),
     ],
 )
 def test_a_bad_index(tmp_path, content, message):

@@ -322,3 +322,28 @@ def test_url_is_downloaded_once(make_timm, make_vit, tmp_path, monkeypatch):
     left = [path.name for path in (tmp_path / 'hub/checkpoints').iterdir()]
     assert sum(name.endswith('.pth') for name in left) == 2
     assert all(name.endswith(('.pth', '.lock')) for name in left), 'half a download is left'
+
+
+def test_a_grid_that_the_file_does_not_tell_is_reported(make_timm, make_vit, oracle, tmp_path):
+    # 12 rows of 2x6 patches fit a backbone of 6x2 as well: which they are, only the user knows.
+    model = make_timm(img_size=(32, 96))
+    file = save(model.state_dict(), tmp_path / 'vit.pth')
+    vit = make_vit(img_size=(96, 32))
+    (note,) = PretrainedViT(file)(vit).notes
+    assert '12 PE rows' in note and '6x2' in note and 'grid=(h, w)' in note
+    assert not PretrainedViT(file, grid=(2, 6))(vit).notes
+    same = make_vit(img_size=(32, 96))
+    assert not PretrainedViT(file, grid=(2, 6))(same).notes
+    assert_same_features(same, lambda image: oracle(model, image), sizes=[(32, 96), (64, 64)])
+    # 16 rows of 2x8 patches are as many as a square's.
+    file = save(make_timm(img_size=(32, 128)).state_dict(), tmp_path / 'vit.pth')
+    (note,) = PretrainedViT(file)(make_vit()).notes
+    assert '16 PE rows' in note and '4x4' in note
+
+
+def test_a_file_with_names_of_a_rotary_model_is_noted(make_vit, tmp_path):
+    options = dict(img_size=64, embed_dim=48, depth=3, num_heads=3)
+    model = timm.create_model('vit_small_patch16_rope_ape_224', **options)
+    file = save(model.state_dict(), tmp_path / 'vit.pth')
+    notes = PretrainedViT(file)(make_vit(layer_scale=1.0)).notes
+    assert any('rope_ape' in note and 'timm://NAME' in note for note in notes)

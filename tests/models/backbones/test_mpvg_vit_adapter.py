@@ -482,3 +482,24 @@ def test_the_cuda_kernel_gives_what_the_cpu_does(dtype):
             maps = model.cuda()(image.cuda())
     for got, wanted in zip(maps, expected):
         assert (got.float().cpu() - wanted).norm() < 0.05 * wanted.norm()
+
+
+def test_training_starts_as_vit_adapters():
+    """Its code: one rate in every extractor, ``normal_`` twice (level_embed, convolutions)."""
+    torch.manual_seed(0)
+    dims = 192
+    arch = dict(embed_dims=dims, num_layers=4, num_heads=3)
+    model = MPVGViTAdapter(arch, norm_cfg=BN, conv_channels=8, drop_path_rate=0.3)
+    rates = [
+        extractor.drop_path.rate
+        for interaction in model.interactions
+        for extractor in interaction.extractors
+    ]
+    # One a stage, and two more in the last.
+    assert rates == [0.3] * 6
+    assert model.level_embed.shape == (3, dims)
+    assert model.level_embed.std().item() == pytest.approx(1, abs=0.1)
+    # Fan-out of a 2x2 kernel.
+    assert model.up.weight.std().item() == pytest.approx(math.sqrt(2 / (4 * dims)), rel=0.02)
+    assert model.up.weight.mean().item() == pytest.approx(0, abs=1e-3)
+    assert not model.up.bias.any()
