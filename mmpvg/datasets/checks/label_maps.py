@@ -19,10 +19,12 @@ from .image_files import check_image_header
 
 _IGNORED = 255
 _DECODING = 'mask cannot be decoded'
+# Shares of the maps that hold 0, and of the pixels that are 0, above which 0 seems to be a class.
+_MAPS_WITH_0, _SHARE_OF_0 = 0.5, 0.2
 
 
 def check_label_maps(
-    dataset: Dataset, num_classes_of_head: int, sample: int | None = None
+    dataset: Dataset, num_classes_of_head: int, sample: int | None = None, training: bool = True
 ) -> Iterator[Finding]:
     """Check the label maps and image headers of one split, and count the pixels of each class.
 
@@ -30,6 +32,7 @@ def check_label_maps(
         dataset: A ``BaseSegDataset``, which is not wrapped in another one.
         num_classes_of_head: ``num_classes`` of the decode head.
         sample: How many maps to read, evenly spaced; None for all.
+        training: Whether the split is trained on. A small validation set may lack a class.
 
     Yields:
         Findings of files, then of the split as a whole. That a class has no pixel is said only
@@ -70,7 +73,9 @@ def check_label_maps(
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     names = [str(name) for name in classes or range(num_classes_of_head)]
     folder = str((getattr(dataset, 'data_prefix', None) or {}).get('seg_map_path', ''))
-    found = _split_findings(folder, stored, meaning, names, maps_with_0 / maps_read)
+    conclusive = training and maps_read == total
+    share_with_0 = maps_with_0 / maps_read
+    found = _split_findings(folder, stored, meaning, names, maps_read, share_with_0, conclusive)
     if not found and maps_read == total:
         found = _empty_classes(folder, stored, meaning, names, maps_read)
     yield from found
@@ -247,7 +252,9 @@ def _split_findings(
     stored: np.ndarray,
     meaning: np.ndarray,
     names: Sequence[str],
+    maps: int,
     share_with_0: float,
+    conclusive: bool,
 ) -> list[Finding]:
     """What all label maps of a split, together, show to be wrong."""
     values = np.flatnonzero(stored)
@@ -260,13 +267,16 @@ def _split_findings(
     reduced = meaning[0] == _IGNORED and meaning[1] == 0
     labels = set(meaning[values].tolist()) - {_IGNORED}
     # Labels from 0 on lose their class 0, and nothing is ever the last one.
-    if reduced and share_with_0 > 0.5 and labels == set(range(len(names) - 1)):
+    if reduced and share_with_0 > _MAPS_WITH_0 and labels == set(range(len(names) - 1)):
+        share = stored[0] / stored.sum()
         detail = (
-            f'reduce_zero_label ignores 0, which {share_with_0:.0%} of the maps hold and '
-            f'{stored[0] / stored.sum():.0%} of the pixels are, and no pixel is {len(names)} '
-            f'({names[-1]!r}): the labels seem to start at 0; set reduce_zero_label=False'
+            f'reduce_zero_label ignores 0, which {share_with_0:.0%} of the {maps} maps read hold '
+            f'and {share:.0%} of their pixels are, and no pixel is {len(names)} ({names[-1]!r}): '
+            'if the labels start at 0, set reduce_zero_label=False'
         )
-        return [Finding(folder, 'reduce_zero_label over a class', detail, 'senseless')]
+        # A thin border of 0 and a rare last class look the same.
+        effect = 'senseless' if conclusive and share > _SHARE_OF_0 else 'unnoticed'
+        return [Finding(folder, 'reduce_zero_label over a class', detail, effect)]
     return []
 
 

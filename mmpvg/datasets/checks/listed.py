@@ -37,7 +37,8 @@ def audit_segmentation(source: Source, model: Mapping, sample: int | None) -> Au
     numbers = [head['num_classes'] for head in heads if head.get('num_classes')]
     classes = source.classes or dataset.metainfo.get('classes') or ()
     result.findings += _unpaired_masks(dataset)
-    result.findings += check_label_maps(dataset, max(numbers, default=len(classes)), sample)
+    outputs = max(numbers, default=len(classes))
+    result.findings += check_label_maps(dataset, outputs, sample, source.training)
     return result
 
 

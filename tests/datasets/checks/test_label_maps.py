@@ -112,7 +112,7 @@ def test_a_map_above_pils_limit(tmp_path, monkeypatch):
 def split(tmp_path):
     """Checks a split of given label maps."""
 
-    def check(maps, num_classes, reduce_zero_label=False, sample=None, exif=None):
+    def check(maps, num_classes, reduce_zero_label=False, sample=None, exif=None, training=True):
         init_default_scope('mmseg')
         for number, labels in enumerate(maps):
             save(tmp_path / f'maps/{number}.png', labels)
@@ -129,7 +129,7 @@ def split(tmp_path):
                 pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')],
             )
         )
-        return list(check_label_maps(dataset, num_classes, sample))
+        return list(check_label_maps(dataset, num_classes, sample, training))
 
     return check
 
@@ -151,7 +151,36 @@ def test_masks_of_0_and_255(split):
 def test_reduce_zero_label_over_a_class(split, number):
     (finding,) = split([LABELS % number] * 3, number, reduce_zero_label=True)
     assert finding.problem == 'reduce_zero_label over a class'
-    assert f'no pixel is {number}' in finding.detail and '100% of the maps' in finding.detail
+    assert finding.effect == 'senseless'
+    assert f'no pixel is {number}' in finding.detail
+    assert '100% of the 3 maps read' in finding.detail
+
+
+def with_share_of_0(share):
+    """A map whose other labels are 1 to 3."""
+    labels = np.arange(100 * 100) % 3 + 1
+    labels[: round(share * labels.size)] = 0
+    return labels.reshape(100, 100)
+
+
+@pytest.mark.parametrize(
+    'maps, settings, effect',
+    [
+        ([with_share_of_0(0.21)] * 3, {}, 'senseless'),
+        # A border of void around images without the rare last class.
+        ([with_share_of_0(0.19)] * 3, {}, 'unnoticed'),
+        ([with_share_of_0(0.21)] * 3, dict(training=False), 'unnoticed'),
+        ([with_share_of_0(0.21)] * 3, dict(sample=2), 'unnoticed'),
+        ([with_share_of_0(0.6)] * 2 + [with_share_of_0(0)], {}, 'senseless'),
+        ([with_share_of_0(0.9)] + [with_share_of_0(0)], {}, None),
+    ],
+)
+def test_whether_0_is_a_border_or_a_class(split, maps, settings, effect):
+    found = split(maps, 4, reduce_zero_label=True, **settings)
+    expected = [('reduce_zero_label over a class', effect)] if effect else []
+    assert [(f.problem, f.effect) for f in found if f.effect != 'noted'] == (
+        expected or [('class without a pixel', 'unnoticed')]
+    )
 
 
 def test_classes_without_a_pixel(split):
