@@ -98,7 +98,8 @@ def check_evaluated(content: Mapping, path: str, masks: bool) -> list[Finding]:
         path: The file.
         masks: Whether masks are evaluated.
     """
-    annotations = [a for a in content.get('annotations') or () if isinstance(a, dict)]
+    records = content.get('annotations')
+    annotations = [a for a in records if isinstance(a, dict)] if isinstance(records, list) else []
     findings = []
     if not annotations:
         detail = 'it has no annotation, so that every metric is -1; give a validation set with some'
@@ -107,19 +108,35 @@ def check_evaluated(content: Mapping, path: str, masks: bool) -> list[Finding]:
         ('iscrowd', '0, or 1 for a crowd'),
         *([('segmentation', "the object's mask")] if masks else []),
     ):
-        without = [a for a in annotations if field not in a]
+        without = [a for a in annotations if a.get(field) is None]
         if without:
             detail = (
-                f'{len(without)} of {len(annotations)} have no {field!r} (the first: '
-                f'{without[0].get("id")}): the first evaluation ends in a KeyError; write {fix}'
+                f'{field!r} of {len(without)} of {len(annotations)} is missing or null (the '
+                f'first: {without[0].get("id")}), which ends the first evaluation; write {fix}'
             )
             findings.append(
                 Finding(path, f'annotation without {field}', detail, 'stops evaluation')
             )
+    refused = [a['id'] for a in annotations if 'id' in a and not _is_float(a['id'])]
+    if refused:
+        detail = (
+            f'ids of {len(refused)} of {len(annotations)} annotations, such as {refused[0]!r}, are '
+            'no numbers, which ends the first evaluation; number them from 1'
+        )
+        findings.append(Finding(path, 'annotation id is no number', detail, 'stops evaluation'))
     if any(a.get('id') == 0 for a in annotations):
         detail = 'COCO counts the annotation with id 0 as missed by every detector; number from 1'
         findings.append(Finding(path, 'annotation id 0', detail, 'unnoticed'))
     return findings
+
+
+def _is_float(value: Any) -> bool:
+    """Whether COCO's evaluation can store a value in its arrays."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_remains(

@@ -18,20 +18,22 @@ _OVERLAP, _PIXELS = 0.5, 2.0
 _MOST, _MANY = 0.5, 0.2
 
 
-def check_masks(table: CocoTable, used: bool) -> list[Finding]:
+def check_masks(table: CocoTable, used: bool, training: bool = True) -> list[Finding]:
     """Check each mask for itself, against its image, and against its box.
 
     Args:
         table: The annotations.
         used: Whether masks are trained on or evaluated; they only tell of the boxes otherwise.
+        training: Whether mmdet's data set, which leaves some out, is all that reads them. COCO's
+            evaluation ends at those.
     """
-    outlines = _Outlines()
-    runs = _Runs(table)
+    outlines = _Outlines(training)
+    runs = _Runs(table, training)
     broken: list[Finding] = []
     for row, annotation in enumerate(table.annotations):
         mask = annotation.get('segmentation')
         if not mask:
-            if used and not annotation.get('iscrowd', False):
+            if used and not (training and annotation.get('iscrowd', False)):
                 detail = f"'segmentation' is {mask!r}; write the object's mask"
                 broken.append(table.finding(row, 'annotation without mask', detail, 'replaced'))
             continue
@@ -53,7 +55,8 @@ def check_masks(table: CocoTable, used: bool) -> list[Finding]:
 class _Outlines:
     """Polygons, whose coordinates are gathered for all annotations."""
 
-    def __init__(self) -> None:
+    def __init__(self, training: bool) -> None:
+        self.training = training
         self.rows: list[int] = []
         self.starts: list[int] = []
         self.coordinates = array('f')
@@ -81,8 +84,11 @@ class _Outlines:
         if not bad:
             return None
         detail = f'an outline of {bad[0]} numbers; it takes three points, six numbers, or more'
-        whole = len(bad) == len(outlines)
-        return 'outline is no polygon', detail, 'left out' if whole else 'unnoticed'
+        effect = 'left out' if len(bad) == len(outlines) else 'unnoticed'
+        # The COCO API looks at the first outline alone, and takes four numbers to be a box.
+        if not self.training and len(outlines[0]) < 5:
+            effect = 'stops evaluation'
+        return 'outline is no polygon', detail, effect
 
     def extents(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, (N, 4) left, top, right and bottom, and the same with x and y exchanged."""
@@ -99,8 +105,8 @@ class _Outlines:
 class _Runs:
     """Run lengths, gathered for all annotations."""
 
-    def __init__(self, table: CocoTable) -> None:
-        self.table = table
+    def __init__(self, table: CocoTable, training: bool) -> None:
+        self.table, self.training = table, training
         self.sizes = [(int(height), int(width)) for width, height in table.sizes]
         # Rows and sizes (height, width), of those written as numbers and as text.
         self.rows: tuple[list[int], list[int]] = ([], [])
@@ -113,8 +119,9 @@ class _Runs:
         """Take the runs of an annotation; problem, detail and effect if there is one."""
         counts, size = mask.get('counts'), mask.get('size')
         if not isinstance(counts, (list, str)) or not counts or not isinstance(size, list):
-            detail = f'counts is {str(counts)[:20]!r}, size {size!r}; the object is ignored'
-            return 'run lengths without counts', detail, 'left out'
+            detail = f'counts is {str(counts)[:20]!r}, size {size!r}; write both'
+            effect = 'left out' if self.training else 'stops evaluation'
+            return 'run lengths without counts', detail, effect
         expected = self.sizes[self.table.image_of[row]]
         if tuple(size) != expected:
             told = 'width and height exchanged: ' if tuple(size[::-1]) == expected else ''
@@ -192,7 +199,9 @@ def _as_a_whole(table: CocoTable, broken: list[Finding]) -> Iterator[Finding]:
                 f'{len(findings)} of {len(table.annotations)} annotations, such as '
                 f'{findings[0].detail}'
             )
-            effect = 'stops' if findings[0].effect == 'replaced' else 'senseless'
+            effect = findings[0].effect
+            if effect != 'stops evaluation':
+                effect = 'stops' if effect == 'replaced' else 'senseless'
             yield Finding(table.path, problem, detail, effect)
         else:
             yield from findings

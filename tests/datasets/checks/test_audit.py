@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.run_lengths import decode_counts, extents, is_encoded
@@ -308,6 +309,8 @@ def test_other_forms_of_the_same_are_whole(cfg, sample_data, tmp_path, form):
             'annotation without segmentation',
             'stops evaluation',
         ),
+        (one('iscrowd', None), 'annotation without iscrowd', 'stops evaluation'),
+        (lambda c: c.update(annotations=1), 'nothing to evaluate on', 'senseless'),
         (lambda c: c.pop('annotations'), 'nothing to evaluate on', 'senseless'),
         (lambda c: c['annotations'].clear(), 'nothing to evaluate on', 'senseless'),
         (
@@ -329,6 +332,52 @@ def test_what_evaluation_reads(cfg, sample_data, tmp_path, change, problem, effe
     else:
         cfg.val_evaluator.ann_file = str(path)
     assert (problem, effect) in found(cfg, 'val')
+
+
+# A mask that evaluation may end at: whether it does, the COCO API says.
+@pytest.mark.parametrize(
+    'mask',
+    [
+        [[]],
+        [[1, 2]],
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4], [1, 2, 9, 2, 9, 9]],
+        [[1, 2, 9, 2, 9, 9], [1, 2, 3, 4]],
+        [[1, 2, 9, 2, 9]],
+        dict(size=[64, 64], counts=None),
+        [],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('crowd', [0, 1])
+@pytest.mark.parametrize('file', ['shared', 'of the metric'])
+def test_masks_that_end_the_evaluation(cfg, sample_data, tmp_path, mask, crowd, file):
+    coco = content(sample_data, 'val')
+    coco['annotations'][2].update(segmentation=mask, iscrowd=crowd)
+    path = tmp_path / 'val.json'
+    path.write_text(json.dumps(coco))
+    if file == 'shared':
+        use(cfg, 'val', path)
+    else:
+        cfg.val_evaluator.ann_file = str(path)
+    api = COCO(str(path))
+    try:
+        coco_mask.area(api.annToRLE(coco['annotations'][2]))
+        ends = False
+    except Exception:
+        ends = True
+    assert ('stops evaluation' in {effect for _, effect in found(cfg, 'val')}) == ends
+
+
+@pytest.mark.parametrize('value', [7, '7', 'seven', None])
+def test_annotation_ids_that_evaluation_cannot_store(cfg, sample_data, tmp_path, value):
+    coco = content(sample_data, 'val')
+    coco['annotations'][2]['id'] = value
+    path = tmp_path / 'val.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'val', path)
+    problem = ('annotation id is no number', 'stops evaluation')
+    assert (problem in found(cfg, 'val')) == (value in ('seven', None))
 
 
 @pytest.mark.parametrize(
