@@ -1,6 +1,7 @@
 """Every way in which annotations are wrong is found under its name, and nothing in whole data."""
 
 import json
+import shutil
 from itertools import groupby
 
 import numpy as np
@@ -549,6 +550,20 @@ def test_an_empty_folder_of_a_class(repo, digits_data, tmp_path):
         ('label outside the classes', 'stops'),
         ('class without an image', 'unnoticed'),
     }
+
+
+def test_classes_of_folders_are_compared(repo, digits_data, tmp_path):
+    cfg = Config.fromfile(repo / 'configs/sample/classifier_vit_mpvg_sample.py')
+    init_default_scope(cfg.default_scope)
+    shutil.copytree(digits_data, tmp_path / 'digits')
+    for split in ('train', 'val'):
+        cfg[f'{split}_dataloader'].dataset.data_root = f'{tmp_path}/digits/'
+    assert found(cfg) == set()
+    # The labels of 4 to 9 are one less than in training.
+    shutil.rmtree(tmp_path / 'digits/val/3')
+    assert found(cfg) == {('class lists differ', 'senseless')}
+    cfg.model.type = 'ImageToImageRetriever'
+    assert found(cfg) == set()
 
 
 def test_run_lengths_are_read_as_the_coco_api_does():
