@@ -16,6 +16,8 @@ from .run_lengths import decode_counts, extents, is_encoded
 _OVERLAP, _PIXELS = 0.5, 2.0
 # Shares of the masks that are broken, or beside their box, at which the file as a whole is wrong.
 _MOST, _MANY = 0.5, 0.2
+# Area of a polygon, by the square of its longer side, up to which its points lie on a line.
+_FLAT = 1e-5
 
 
 def check_masks(table: CocoTable, used: bool, training: bool = True) -> list[Finding]:
@@ -41,15 +43,24 @@ def check_masks(table: CocoTable, used: bool, training: bool = True) -> list[Fin
         if problem:
             broken.append(table.finding(row, *problem))
     broken += runs.sum_findings()
-    result = list(_as_a_whole(table, broken)) if used else []
     rows, boxes, sideways = outlines.extents()
     run_rows, run_boxes, run_sideways = runs.extents()
     rows = np.concatenate([rows, run_rows])
     boxes = np.concatenate([boxes, run_boxes])
     sideways = np.concatenate([sideways, run_sideways])
     of_runs = np.arange(len(rows)) >= len(rows) - len(run_rows)
-    result += _beside_box(table, rows, boxes, sideways, of_runs)
-    return result
+    empty = np.concatenate([outlines.without_area(), np.isnan(run_boxes).any(1)])
+    detail = 'the mask holds no pixel'
+    broken += [
+        table.finding(int(row), 'mask without area', detail, 'unnoticed')
+        for row in rows[empty]
+        if not table.crowd[row]
+    ]
+    found = list(_as_a_whole(table, broken)) if used else []
+    shown = ~empty
+    return found + _beside_box(
+        table, rows[shown], boxes[shown], sideways[shown], of_runs[shown], used
+    )
 
 
 class _Outlines:
@@ -59,6 +70,7 @@ class _Outlines:
         self.training = training
         self.rows: list[int] = []
         self.starts: list[int] = []
+        self.outline_starts: list[int] = []
         self.coordinates = array('f')
 
     def add(self, row: int, outlines: Any) -> tuple[str, str, str] | None:
@@ -78,6 +90,7 @@ class _Outlines:
             except (TypeError, OverflowError):
                 del self.coordinates[before:]
                 return 'outline is not of numbers', f'such as {outline[:2]}', 'replaced'
+            self.outline_starts.append(before)
         if len(self.coordinates) > start:
             self.rows.append(row)
             self.starts.append(start)
@@ -100,6 +113,21 @@ class _Outlines:
         high = np.maximum.reduceat(points, starts)
         boxes = np.concatenate([low, high], 1).astype(float)
         return np.array(self.rows), boxes, boxes[:, [1, 0, 3, 2]]
+
+    def without_area(self) -> np.ndarray:
+        """(N,) whether all points of each outline lie on a line, or some are not finite."""
+        if not self.rows:
+            return np.array([], bool)
+        points = np.frombuffer(self.coordinates, np.float32).reshape(-1, 2)
+        starts, first = np.array(self.starts) // 2, np.array(self.outline_starts) // 2
+        lengths = np.diff(np.append(first, len(points)))
+        with np.errstate(invalid='ignore', over='ignore'):
+            x, y = (points - np.repeat(points[first], lengths, 0)).T
+            # Of triangles with the first point; the last of an outline is 0, as its point is.
+            triangles = np.abs(x[:-1] * y[1:] - x[1:] * y[:-1])
+            areas = np.add.reduceat(np.append(triangles, 0), starts)
+            extent = np.maximum.reduceat(np.maximum(np.abs(x), np.abs(y)), starts)
+            return ~(areas > _FLAT * extent**2)
 
 
 class _Runs:
@@ -213,9 +241,10 @@ def _beside_box(
     masks: np.ndarray,
     sideways: np.ndarray,
     of_runs: np.ndarray,
+    used: bool,
 ) -> list[Finding]:
     """Masks that lie elsewhere than their boxes."""
-    boxes = table.boxes[rows]
+    corners = boxes = table.boxes[rows]
     boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
     beside = _differ(boxes, masks)
     number = int(beside.sum())
@@ -235,6 +264,12 @@ def _beside_box(
         f'{table.annotations[rows[index]]["id"]}: mask {_told(masks[index])}, box '
         f'{_told(boxes[index])} (left, top, right, bottom)'
     )
+    fit = (corners[:, 2:] > corners[:, :2]).all(1) & ~_differ(corners, masks)
+    if np.mean(fit[beside]) > 0.9:
+        detail += '; as left, top, right, bottom the boxes fit: write [left, top, width, height]'
+        return [Finding(table.path, 'boxes are corners', detail, 'senseless')]
+    # Boxes may be meant to hold more than the mask, such as parts that are hidden.
+    effect = 'senseless' if used else 'unnoticed'
     turned = np.mean(~_differ(boxes, sideways)[beside]) > 0.9
     if turned and of_runs[beside].all():
         return [
@@ -242,7 +277,7 @@ def _beside_box(
                 table.path,
                 'run lengths go row by row',
                 f"{detail}; COCO's go column by column: encode the transposed mask",
-                'senseless',
+                effect,
             )
         ]
     if turned:
@@ -251,7 +286,7 @@ def _beside_box(
         detail += '; outlines are shares of the image: write pixels'
     else:
         detail += '; one of them is wrong'
-    return [Finding(table.path, 'masks beside their boxes', detail, 'senseless')]
+    return [Finding(table.path, 'masks beside their boxes', detail, effect)]
 
 
 def _differ(boxes: np.ndarray, masks: np.ndarray) -> np.ndarray:

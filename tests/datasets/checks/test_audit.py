@@ -81,7 +81,8 @@ def every(field, value):
 
 def one(field, value):
     def change(coco):
-        coco['annotations'][2][field] = value
+        annotation = coco['annotations'][2]
+        annotation[field] = value(annotation) if callable(value) else value
 
     return change
 
@@ -468,6 +469,75 @@ def test_a_detector_of_boxes_needs_no_masks(cfg, sample_data, tmp_path):
     assert found(cfg, 'train') == {('annotation without mask', 'stops')}
     cfg.train_dataloader.dataset.pipeline[1].with_mask = False
     assert found(cfg, 'train') == set()
+
+
+def larger_boxes(annotation):
+    x, y, width, height = annotation['bbox']
+    return [x, y, 2 * width, 2 * height]
+
+
+def small_corners(coco):
+    """Boxes as corners that no image is too small for."""
+    every('segmentation', rectangle)(coco)
+    every('bbox', corners)(coco)
+    for image in coco['images']:
+        image.update(width=640, height=640)
+
+
+@pytest.mark.parametrize(
+    'change, expected',
+    [
+        (every('segmentation', [[0, 0, 0, 0, 0, 0]]), set()),
+        (every('bbox', larger_boxes), {('masks beside their boxes', 'unnoticed')}),
+        (with_runs('C'), {('run lengths go row by row', 'unnoticed')}),
+        (small_corners, {('boxes are corners', 'senseless')}),
+    ],
+)
+def test_masks_that_nobody_trains_on(cfg, sample_data, tmp_path, change, expected):
+    coco = content(sample_data, 'train')
+    change(coco)
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'train', path)
+    cfg.train_dataloader.dataset.pipeline[1].with_mask = False
+    assert {item for item in found(cfg, 'train') if item[0] != 'box beyond the image'} == expected
+
+
+NAN = float('nan')
+
+
+def background(annotation):
+    size = annotation['segmentation']['size']
+    return dict(size=size, counts=[size[0] * size[1]])
+
+
+@pytest.mark.parametrize(
+    'mask',
+    [
+        background,
+        [[5, 5, 5, 5, 5, 5]],
+        [[1, 1, 5, 5, 9.1, 9.1, 3, 3], [2, 7, 2, 9, 2, 8]],
+        [[NAN, 1, 5, 5, 9, 1]],
+        # A crossed outline, whose signed area is 0, and a flat one beside another: sound.
+        [[10, 10, 20, 20, 20, 10, 10, 20]],
+        [[2, 7, 2, 9, 2, 8], [10, 10, 20, 10, 20, 20, 10, 20]],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('which', [one, every])
+def test_masks_without_content(cfg, sample_data, tmp_path, mask, which):
+    coco = content(sample_data, 'train')
+    which('segmentation', mask)(coco)
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'train', path)
+    effects = {effect for problem, effect in found(cfg, 'train') if problem == 'mask without area'}
+    # The oracle: what the COCO API makes of it.
+    if mask is background or not np.isfinite(mask[0]).all():
+        empty = True
+    else:
+        empty = not any(coco_mask.area(runs) for runs in coco_mask.frPyObjects(mask, 64, 64))
+    assert effects == ({'unnoticed' if which is one else 'senseless'} if empty else set())
 
 
 def test_categories_that_are_not_chosen_are_noted(cfg):
