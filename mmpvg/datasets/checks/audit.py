@@ -11,7 +11,7 @@ from typing import Any
 from .classes import check_joined
 from .coco import ImageItem, JsonFiles, audit_coco
 from .decode import check_dataset
-from .finding import Audit, Finding, in_evaluation
+from .finding import Audit, Finding, in_evaluation, join_common
 from .image_files import check_image_header, image_loader
 from .label_maps import check_single_class_head
 from .listed import audit_classification, audit_segmentation
@@ -60,17 +60,19 @@ def audit(
                 yield Audit(source.path, findings=[source])
                 continue
             progress(source.key, 0, 0)
-            result, images = _audit_source(source, cfg, files, depth)
+            result, images = _audit_source(source, model, files, depth, jobs, progress)
             # Those of folders are known to the data set alone.
             classes[source.key] = source.classes or tuple(result.counts)
-            result.findings += _image_findings(source, images, depth, jobs, progress)
+            of_files = list(_image_findings(source, images, depth, jobs, progress))
             if depth == 'pixels' and source.is_local:
-                known = {(finding.path, finding.problem) for finding in result.findings}
-                result.findings += [
+                known = {(f.path, f.problem) for f in (*result.findings, *of_files)}
+                whole = {finding.problem for finding in result.fatal}
+                of_files += [
                     finding
                     for finding in _decoded(source, jobs, progress)
-                    if (finding.path, finding.problem) not in known
+                    if (finding.path, finding.problem) not in known and finding.problem not in whole
                 ]
+            result.findings += join_common(of_files, source.key, result.images, source.training)
             if not source.training:
                 result.findings = list(map(in_evaluation, result.findings))
             yield result
@@ -83,7 +85,12 @@ def audit(
 
 
 def _audit_source(
-    source: Source, cfg: Mapping, files: JsonFiles, depth: str
+    source: Source,
+    model: Mapping,
+    files: JsonFiles,
+    depth: str,
+    jobs: int,
+    progress: Progress,
 ) -> tuple[Audit, Sequence[ImageItem]]:
     bases = {f'{kind.__module__.split(".")[0]}.{kind.__name__}' for kind in source.kind.__mro__}
     if source.is_local:
@@ -91,7 +98,8 @@ def _audit_source(
             return audit_coco(source, files)
         if 'mmseg.BaseSegDataset' in bases:
             sample = _SAMPLE if depth == 'annotations' else None
-            return audit_segmentation(source, cfg.get('model') or {}, sample), ()
+            told = partial(progress, f'{source.key}: label maps')
+            return audit_segmentation(source, model, sample, jobs, told), ()
         if 'mmpretrain.BaseDataset' in bases:
             return audit_classification(source)
     why = 'is not on a local disk' if not source.is_local else f'is a {source.kind.__name__}'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,21 @@ from .label_maps import check_label_maps
 from .sources import Source
 
 
-def audit_segmentation(source: Source, model: Mapping, sample: int | None) -> Audit:
+def audit_segmentation(
+    source: Source,
+    model: Mapping,
+    sample: int | None,
+    jobs: int = 1,
+    progress: Callable[[int, int], Any] = lambda done, total: None,
+) -> Audit:
     """Look through the label maps of a data set, and through its images' headers.
 
     Args:
         source: The data set.
         model: Config of the model.
         sample: How many of them; None for all.
+        jobs: Processes that read.
+        progress: Called with the number of maps that are read, and that are to be.
     """
     result = Audit(source.key)
     dataset = _build(source, result)
@@ -36,9 +44,15 @@ def audit_segmentation(source: Source, model: Mapping, sample: int | None) -> Au
     heads = heads if isinstance(heads, (list, tuple)) else [heads]
     numbers = [head['num_classes'] for head in heads if head.get('num_classes')]
     classes = source.classes or dataset.metainfo.get('classes') or ()
-    result.findings += _unpaired_masks(dataset)
+    if sample is None:
+        result.findings += _unpaired_masks(dataset)
     outputs = max(numbers, default=len(classes))
-    result.findings += check_label_maps(dataset, outputs, sample, source.training)
+    found, result.counts = check_label_maps(
+        dataset, outputs, sample, source.training, jobs, progress
+    )
+    result.findings += found
+    read = result.images if sample is None else min(sample, result.images)
+    result.counted = f'pixels (of {read} label maps)'
     return result
 
 

@@ -636,6 +636,45 @@ def test_classes_of_folders_are_compared(repo, digits_data, tmp_path):
     assert found(cfg) == set()
 
 
+@pytest.fixture
+def segmentation(repo, sample_data):
+    """The segmentation config on the sample data of the tests."""
+    cfg = Config.fromfile(repo / 'configs/sample/upernet_vit_mpvg_sample.py')
+    init_default_scope(cfg.default_scope)
+    for split in ('train', 'val'):
+        cfg[f'{split}_dataloader'].dataset.data_root = f'{sample_data}/'
+    return cfg
+
+
+def test_label_maps_say_how_far_they_are(segmentation):
+    steps = []
+    (result,) = audit(segmentation, ['train'], 'headers', 2, lambda *step: steps.append(step))
+    key = 'train_dataloader.dataset'
+    assert steps == [(key, 0, 0), *((f'{key}: label maps', n, 16) for n in range(1, 17))]
+    assert 'pixels (of 16 label maps) of 6 classes' in result.describe_counts()
+    assert min(result.counts.values()) > 0
+
+
+@pytest.mark.parametrize('depth', ['annotations', 'headers', 'pixels'])
+def test_masks_of_another_suffix(segmentation, depth):
+    segmentation.train_dataloader.dataset.seg_map_suffix = '_mask.png'
+    (result,) = audit(segmentation, ['train'], depth)
+    (finding,) = result.findings
+    assert (finding.problem, finding.effect) == ('mask missing', 'stops')
+    assert '16 of 16 files' in finding.detail and 'seg_map_suffix' in finding.detail
+
+
+@pytest.mark.parametrize('number, effects', [(8, {'replaced'}), (9, {'stops'})])
+def test_images_that_are_empty(cfg, sample_data, tmp_path, number, effects):
+    shutil.copytree(sample_data, tmp_path / 'data')
+    cfg.train_dataloader.dataset.data_root = f'{tmp_path}/data/'
+    for path in sorted((tmp_path / 'data/images/train').iterdir())[:number]:
+        path.write_bytes(b'')
+    (result,) = audit(cfg, ['train'], 'headers')
+    assert {f.effect for f in result.findings} == effects
+    assert {f.problem for f in result.findings} == {'image cannot be decoded'}
+
+
 def test_run_lengths_are_read_as_the_coco_api_does():
     rng = np.random.default_rng(0)
     masks = [np.zeros((7, 5), np.uint8), np.ones((7, 5), np.uint8)]

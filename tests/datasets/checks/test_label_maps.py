@@ -129,7 +129,8 @@ def split(tmp_path):
                 pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')],
             )
         )
-        return list(check_label_maps(dataset, num_classes, sample, training))
+        found, check.pixels = check_label_maps(dataset, num_classes, sample, training)
+        return found
 
     return check
 
@@ -193,11 +194,30 @@ def test_classes_without_a_pixel(split):
 def test_images_are_compared_with_their_maps(split):
     exif = Image.Exif()
     exif[0x0112] = 6
-    found = split([LABELS], 5, exif=exif)
-    assert problems(found) == ['EXIF orientation unlike the annotations']
+    (finding,) = split([LABELS] * 3, 5, exif=exif)
+    assert finding.problem == 'EXIF orientation unlike the annotations'
+    assert finding.effect == 'stops' and '3 of 3 files' in finding.detail
+    (finding,) = split([LABELS] * 3, 5, exif=exif, training=False)
+    assert finding.effect == 'senseless'
     exif[0x0112] = 3
-    found = split([LABELS], 5, exif=exif)
-    assert problems(found) == ['EXIF orientation that no size confirms']
+    found = split([LABELS] * 3, 5, exif=exif)
+    assert problems(found) == ['EXIF orientation that no size confirms'] * 3
+
+
+def test_what_is_wrong_with_most_maps_stops(split):
+    nothing = np.full_like(LABELS, 255)
+    found = split([LABELS, LABELS, nothing, nothing], 5)
+    assert [(f.problem, f.effect) for f in found] == [('no labelled pixel', 'left out')] * 2
+    (finding,) = split([LABELS, nothing, nothing, nothing], 5)
+    assert (finding.problem, finding.effect) == ('no labelled pixel', 'senseless')
+    assert '3 of 4 files' in finding.detail and finding.path.endswith('maps')
+
+
+def test_pixels_are_counted_by_class(split):
+    maps = [LABELS, np.where(LABELS == 0, 255, 1)]
+    assert split(maps, 5) == []
+    expected = [sum(int((labels == label).sum()) for labels in maps) for label in range(5)]
+    assert list(split.pixels.items()) == list(zip('abcde', expected))
 
 
 def test_the_sample_data_have_no_findings(repo, sample_data):
@@ -206,7 +226,11 @@ def test_the_sample_data_have_no_findings(repo, sample_data):
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         dataset = DATASETS.build(dict(loader.dataset, data_root=f'{sample_data}/'))
         # Four images need not hold all classes.
-        found = [f for f in check_label_maps(dataset, 6) if f.problem != 'class without a pixel']
+        found = [
+            f
+            for f in check_label_maps(dataset, 6, jobs=2)[0]
+            if f.problem != 'class without a pixel'
+        ]
         assert found == []
     assert check_single_class_head(cfg.model) == []
 
