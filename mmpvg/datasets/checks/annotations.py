@@ -14,6 +14,9 @@ from .finding import Finding
 # rounding do. Share of the boxes that may do so before all are taken to mean something else.
 _SLACK, _SLACK_SHARE, _FEW = 2.0, 0.02, 0.05
 
+#: Problems of a file that may stand beside others with objects.
+WITHOUT_OBJECTS = ('no object is left', 'iscrowd everywhere')
+
 
 def check_boxes(table: CocoTable, training: bool) -> list[Finding]:
     """Boxes that are no boxes of their image.
@@ -170,14 +173,18 @@ def check_remains(
             if not large.all()
             else '',
         ]
-        detail = f'of {count} images {" and ".join(filter(None, why))}; change the filter_cfg'
+        fix = 'change the filter_cfg'
+        if not with_object.any():
+            fix = 'give objects of the classes' if len(table.annotations) else 'add annotations'
+        detail = f'of {count} images {" and ".join(filter(None, why))}; {fix}'
         return [Finding(table.path, 'nothing is left of the images', detail, 'stops')]
     found = usable(table) & of_class & kept[table.image_of]
     if not found.any():
         detail = (
             f'of {len(table.annotations)} annotations with a box none is of the classes '
             f'({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""}), has an '
-            'area and lies in its image: there is nothing to learn, and losses stay at 0'
+            'area, lies in its image and is not marked with ignore: there is nothing to learn, and '
+            'losses stay at 0'
         )
         findings.append(Finding(table.path, 'no object is left', detail, 'senseless'))
     elif table.crowd[found].all():

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from .annotations import WITHOUT_OBJECTS
 from .classes import check_joined
 from .coco import ImageItem, JsonFiles, audit_coco
 from .decode import check_dataset
@@ -55,9 +56,10 @@ def audit(
     model = cfg.get('model') or {}
     classes: dict[str, Sequence[str] | None] = {}
     for split in splits:
+        results = []
         for source in sources_of(cfg, split):
             if isinstance(source, Finding):
-                yield Audit(source.path, findings=[source])
+                results.append(Audit(source.path, findings=[source]))
                 continue
             progress(source.key, 0, 0)
             result, images = _audit_source(source, model, files, depth, jobs, progress)
@@ -75,13 +77,27 @@ def audit(
             result.findings += join_common(of_files, source.key, result.images, source.training)
             if not source.training:
                 result.findings = list(map(in_evaluation, result.findings))
-            yield result
+            results.append(result)
+        _judge_together(results)
+        yield from results
     common = list(check_single_class_head(model))
     # Retrieval is tested on other classes than it learns from.
     if not str(model.get('type')).endswith('Retriever'):
         common += check_joined(classes)
     if common:
         yield Audit('config', findings=common)
+
+
+def _judge_together(results: Sequence[Audit]) -> None:
+    """Let a data set without objects be, such as one of backgrounds, beside others with some."""
+    alone = [any(f.problem in WITHOUT_OBJECTS for f in result.findings) for result in results]
+    if all(alone):
+        return
+    for result in results:
+        result.findings = [
+            replace(finding, effect='noted') if finding.problem in WITHOUT_OBJECTS else finding
+            for finding in result.findings
+        ]
 
 
 def _audit_source(

@@ -581,6 +581,59 @@ def test_joined_data_sets_are_looked_into_each(cfg, sample_data, tmp_path):
 
 
 @pytest.mark.parametrize(
+    'change, problem',
+    [
+        (lambda c: c['annotations'].clear(), 'no object is left'),
+        (every('ignore', 1), 'no object is left'),
+        (every('iscrowd', 1), 'iscrowd everywhere'),
+    ],
+)
+def test_objects_are_looked_for_in_all_data_sets_of_a_split(
+    cfg, sample_data, tmp_path, change, problem
+):
+    coco = content(sample_data, 'train')
+    change(coco)
+    path = tmp_path / 'background.json'
+    path.write_text(json.dumps(coco))
+    objects = cfg.train_dataloader.dataset
+    background = {**objects, 'ann_file': str(path)}
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[objects, background])
+    results = list(audit(cfg, ['train', 'val']))
+    assert [f.problem for result in results for f in result.wrong] == []
+    assert problem in {finding.problem for finding in results[1].findings}
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[background] * 2)
+    fatal = [f for result in audit(cfg, ['train', 'val']) for f in result.fatal]
+    assert [finding.problem for finding in fatal] == [problem] * 2
+    assert problem != 'no object is left' or 'marked with ignore' in fatal[0].detail
+
+
+@pytest.mark.parametrize(
+    'change, fix',
+    [
+        (lambda c: c['annotations'].clear(), 'add annotations'),
+        (
+            lambda c: [i.update(width=20, height=20) for i in c['images']],
+            'change the filter_cfg',
+        ),
+    ],
+)
+def test_the_fix_where_nothing_is_left(cfg, sample_data, tmp_path, change, fix):
+    coco = content(sample_data, 'train')
+    change(coco)
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'train', path)
+    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True, min_size=32)
+    (finding,) = [
+        finding
+        for result in audit(cfg, ['train'])
+        for finding in result.fatal
+        if finding.problem == 'nothing is left of the images'
+    ]
+    assert finding.detail.endswith(fix)
+
+
+@pytest.mark.parametrize(
     'encoding, text',
     [
         ('utf-8-sig', 'byte order mark'),
