@@ -75,10 +75,9 @@ def _audit_evaluated(source: Source, files: JsonFiles, result: Audit) -> None:
             result.findings += check_masks(table, True, training=False)
         listed = {image['id'] for image in table.images}
         content, _ = files.read(source.ann_file)
-        loaded = {
-            image.get('id')
-            for image in (content.get('images') or () if isinstance(content, dict) else ())
-        }
+        images = content.get('images') if isinstance(content, dict) else None
+        images = images if isinstance(images, list) else ()
+        loaded = {image.get('id') for image in images if isinstance(image, dict)}
         if loaded - listed:
             detail = (
                 f'{len(loaded - listed)} of {len(loaded)} images of {source.ann_file} are not in '

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 #: What happens because of a problem, the worst first.
 EFFECTS = {
-    'stops': 'training stops',
-    'senseless': 'is trained on unnoticed and makes the result wrong',
+    'stops': 'the run stops',
+    'senseless': 'goes unnoticed and makes the result wrong',
     'stops evaluation': 'evaluation stops',
-    'unnoticed': 'is trained on unnoticed',
+    'unnoticed': 'goes unnoticed',
     'replaced': 'another image is taken',
     'left out': 'the annotation or image is left out',
     'noted': 'as configured',

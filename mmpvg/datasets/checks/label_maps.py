@@ -14,7 +14,7 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..broken_samples import LabelRangeError, check_labels
+from ..broken_samples import labels_outside
 from .finding import Finding, join_common
 from .image_files import check_image_header
 from .workers import map_in_processes
@@ -265,11 +265,8 @@ def _value_findings(
     labels = labels[labels != ignore_index]
     if not labels.size:
         return [Finding(path, 'no labelled pixel', '', 'left out')]
-    try:
-        check_labels(labels[None], range(num_classes), path)
-    except LabelRangeError as error:
-        return [Finding(path, 'label outside the classes', str(error), 'stops')]
-    return []
+    wrong = labels_outside(labels[None], num_classes)
+    return [Finding(path, 'label outside the classes', wrong, 'stops')] if wrong else []
 
 
 def _split_findings(

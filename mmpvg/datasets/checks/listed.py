@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
+from ..broken_samples import describe_classes
 from .decode import loading_transforms
 from .finding import Audit, Finding
+from .json_file import decode_text
 from .label_maps import check_label_maps
 from .sources import Source
 
@@ -85,8 +87,8 @@ def audit_classification(source: Source) -> tuple[Audit, list[tuple[str, None]]]
     if outside:
         detail = (
             f'{sum(counts[label] for label in outside)} of {len(infos)} images have the labels '
-            f'{outside[:10]}, but there are {len(classes)} classes, labelled 0 to '
-            f'{len(classes) - 1}; give the classes of the data (metainfo)'
+            f'{outside[:10]}, but there {describe_classes(len(classes))}; give the classes of the '
+            'data (metainfo)'
         )
         result.findings.append(Finding(where, 'label outside the classes', detail, 'stops'))
     result.counts = {str(name): counts[label] for label, name in enumerate(classes)}
@@ -98,6 +100,12 @@ def audit_classification(source: Source) -> tuple[Audit, list[tuple[str, None]]]
 
 
 def _build(source: Source, result: Audit) -> Any:
+    if source.ann_file.endswith('.txt') and Path(source.ann_file).is_file():
+        # The error of a data set would not name the file.
+        _, found = decode_text(Path(source.ann_file).read_bytes(), source.ann_file)
+        if found:
+            result.findings += found
+            return None
     config = dict(source.config)
     config['pipeline'] = loading_transforms(config.get('pipeline') or ())
     try:

@@ -404,6 +404,12 @@ def test_evaluation_neither_replaces_nor_leaves_out(
     assert (problem, effect) in found(cfg, 'val')
 
 
+def test_a_data_set_whose_images_are_no_list(cfg, tmp_path):
+    (tmp_path / 'val.json').write_text('{"images": 1, "annotations": 1, "categories": 1}')
+    cfg.val_dataloader.dataset.ann_file = str(tmp_path / 'val.json')
+    assert ('file is not COCO', 'stops') in found(cfg, 'val')
+
+
 def test_a_metric_with_the_file_of_another_split(cfg, sample_data):
     cfg.val_evaluator.ann_file = f'{sample_data}/annotations/instances_val.json'
     cfg.val_dataloader.dataset.ann_file = 'annotations/instances_train.json'
@@ -726,6 +732,29 @@ def test_images_that_are_empty(cfg, sample_data, tmp_path, number, effects):
     (result,) = audit(cfg, ['train'], 'headers')
     assert {f.effect for f in result.findings} == effects
     assert {f.problem for f in result.findings} == {'image cannot be decoded'}
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('task', ['segmentation', 'classification'])
+def test_encodings_of_lists(segmentation, repo, digits_data, tmp_path, task, encoding):
+    cfg = segmentation
+    if task == 'classification':
+        cfg = Config.fromfile(repo / 'configs/sample/classifier_vit_mpvg_sample.py')
+        init_default_scope(cfg.default_scope)
+        cfg.train_dataloader.dataset.data_root = f'{digits_data}/'
+    path = tmp_path / 'list.txt'
+    path.write_text('0/a.png 0\n', encoding=encoding)
+    cfg.train_dataloader.dataset.ann_file = str(path)
+    (result,) = audit(cfg, ['train'])
+    (finding,) = result.findings
+    assert (finding.path, finding.problem) == (str(path), 'file is not plain UTF-8')
+
+
+@pytest.mark.parametrize('backend, noted', [('local', False), ('petrel', True)])
+def test_the_backend_of_the_local_disk(cfg, backend, noted):
+    cfg.train_dataloader.dataset.backend_args = dict(backend=backend)
+    problems = {problem for problem, _ in found(cfg, 'train')}
+    assert problems == ({'annotations are not looked into'} if noted else set())
 
 
 def test_run_lengths_are_read_as_the_coco_api_does():

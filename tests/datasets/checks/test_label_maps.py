@@ -80,11 +80,14 @@ def test_labels_of_no_class(tmp_path):
     path = save(tmp_path / 'a.png', LABELS)
     (finding,) = check_label_map(path, 4, False)
     assert (finding.problem, finding.effect) == ('label outside the classes', 'stops')
-    assert '[4]' in finding.detail and in_evaluation(finding).effect == 'unnoticed'
+    assert '[4]' in finding.detail and path not in finding.detail
+    assert in_evaluation(finding).effect == 'unnoticed'
     assert check_label_map(path, 4, True) == []
     assert problems(check_label_map(path, 5, False, ignore_index=1)) == []
     path = save(tmp_path / 'b.png', np.full((48, 64), 255))
     assert problems(check_label_map(path, 5, False)) == ['no labelled pixel']
+    (finding,) = check_label_map(save(tmp_path / 'c.png', LABELS), 1, False)
+    assert 'there is 1 class, labelled 0;' in finding.detail
 
 
 def test_files_that_are_broken(tmp_path):
