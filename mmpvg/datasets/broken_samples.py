@@ -124,16 +124,32 @@ def check_labels(labels: np.ndarray, classes: Sequence, path: str | None) -> Non
     Raises:
         LabelRangeError: If a label is outside ``0`` to ``len(classes) - 1``.
     """
-    outside = (labels >= len(classes)) | (labels < 0)
+    wrong = labels_outside(labels, len(classes))
+    if wrong:
+        raise LabelRangeError(f'{path} has {wrong}')
+
+
+def labels_outside(labels: np.ndarray, num_classes: int) -> str:
+    """The labels outside the classes, with the fix; '' if there are none. See ``check_labels``."""
+    outside = (labels >= num_classes) | (labels < 0)
     if labels.ndim > 1:
         outside &= labels != _IGNORED
-    if outside.any():
-        found = np.unique(labels[outside])[:10].tolist()
-        raise LabelRangeError(
-            f'{path} has the labels {found}, but there are {len(classes)} classes, labelled 0 to '
-            f'{len(classes) - 1}; give the classes of the data (metainfo), or set '
-            'reduce_zero_label if 0 is no class there'
-        )
+    if not outside.any():
+        return ''
+    found = np.unique(labels[outside])[:10].tolist()
+    return (
+        f'the labels {found}, but there {describe_classes(num_classes)}; give the classes of the '
+        'data (metainfo), or set reduce_zero_label if 0 is no class there'
+    )
+
+
+def describe_classes(number: int) -> str:
+    """Their number and labels: ``are 5 classes, labelled 0 to 4``."""
+    return (
+        f'are {number} classes, labelled 0 to {number - 1}'
+        if number > 1
+        else ('is 1 class, labelled 0')
+    )
 
 
 def _name(dataset: Dataset, index: int) -> str:

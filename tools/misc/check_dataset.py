@@ -21,7 +21,7 @@ from mmpvg.datasets.checks.finding import EFFECTS, Audit, summarize_findings
 from mmpvg.datasets.checks.finding_sheet import draw_findings
 from mmpvg.engine.config.config_model import read_config
 from mmpvg.engine.config.data_formats import refuse_code_in_data
-from mmpvg.utils.command_line import told_by
+from mmpvg.utils.command_line import positive, told_by
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         '--split', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val']
     )
     parser.add_argument('--decode', action='store_true', help='load each image as training does')
-    parser.add_argument('--jobs', type=int, default=2, help='processes that read images')
+    parser.add_argument('--jobs', type=positive, default=2, help='processes that read images')
     parser.add_argument('--out', type=Path, help='folder for all findings and a picture of some')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
@@ -98,10 +98,14 @@ def _print_findings(audits: list[Audit]) -> None:
             print('\nnothing is wrong')
         if not chosen:
             continue
-        print(f'\n| {title} | training | findings | images | example |\n|---|---|---|---|---|')
+        print(f'\n| {title} | effect | findings | images | example |\n|---|---|---|---|---|')
         for problem, effect, number, images, example in summarize_findings(chosen):
             print(f'| {problem} | {EFFECTS[effect]} | {number} | {images} | {example} |')
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)

@@ -14,6 +14,9 @@ from .finding import Finding
 # rounding do. Share of the boxes that may do so before all are taken to mean something else.
 _SLACK, _SLACK_SHARE, _FEW = 2.0, 0.02, 0.05
 
+#: Problems of a file that may stand beside others with objects.
+WITHOUT_OBJECTS = ('no object is left', 'iscrowd everywhere')
+
 
 def check_boxes(table: CocoTable, training: bool) -> list[Finding]:
     """Boxes that are no boxes of their image.
@@ -98,7 +101,8 @@ def check_evaluated(content: Mapping, path: str, masks: bool) -> list[Finding]:
         path: The file.
         masks: Whether masks are evaluated.
     """
-    annotations = [a for a in content.get('annotations') or () if isinstance(a, dict)]
+    records = content.get('annotations')
+    annotations = [a for a in records if isinstance(a, dict)] if isinstance(records, list) else []
     findings = []
     if not annotations:
         detail = 'it has no annotation, so that every metric is -1; give a validation set with some'
@@ -107,19 +111,35 @@ def check_evaluated(content: Mapping, path: str, masks: bool) -> list[Finding]:
         ('iscrowd', '0, or 1 for a crowd'),
         *([('segmentation', "the object's mask")] if masks else []),
     ):
-        without = [a for a in annotations if field not in a]
+        without = [a for a in annotations if a.get(field) is None]
         if without:
             detail = (
-                f'{len(without)} of {len(annotations)} have no {field!r} (the first: '
-                f'{without[0].get("id")}): the first evaluation ends in a KeyError; write {fix}'
+                f'{field!r} of {len(without)} of {len(annotations)} is missing or null (the '
+                f'first: {without[0].get("id")}), which ends the first evaluation; write {fix}'
             )
             findings.append(
                 Finding(path, f'annotation without {field}', detail, 'stops evaluation')
             )
+    refused = [a['id'] for a in annotations if 'id' in a and not _is_float(a['id'])]
+    if refused:
+        detail = (
+            f'ids of {len(refused)} of {len(annotations)} annotations, such as {refused[0]!r}, are '
+            'no numbers, which ends the first evaluation; number them from 1'
+        )
+        findings.append(Finding(path, 'annotation id is no number', detail, 'stops evaluation'))
     if any(a.get('id') == 0 for a in annotations):
         detail = 'COCO counts the annotation with id 0 as missed by every detector; number from 1'
         findings.append(Finding(path, 'annotation id 0', detail, 'unnoticed'))
     return findings
+
+
+def _is_float(value: Any) -> bool:
+    """Whether COCO's evaluation can store a value in its arrays."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_remains(
@@ -153,14 +173,18 @@ def check_remains(
             if not large.all()
             else '',
         ]
-        detail = f'of {count} images {" and ".join(filter(None, why))}; change the filter_cfg'
+        fix = 'change the filter_cfg'
+        if not with_object.any():
+            fix = 'give objects of the classes' if len(table.annotations) else 'add annotations'
+        detail = f'of {count} images {" and ".join(filter(None, why))}; {fix}'
         return [Finding(table.path, 'nothing is left of the images', detail, 'stops')]
     found = usable(table) & of_class & kept[table.image_of]
     if not found.any():
         detail = (
             f'of {len(table.annotations)} annotations with a box none is of the classes '
             f'({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""}), has an '
-            'area and lies in its image: there is nothing to learn, and losses stay at 0'
+            'area, lies in its image and is not marked with ignore: there is nothing to learn, and '
+            'losses stay at 0'
         )
         findings.append(Finding(table.path, 'no object is left', detail, 'senseless'))
     elif table.crowd[found].all():

@@ -8,10 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from .annotations import WITHOUT_OBJECTS
 from .classes import check_joined
 from .coco import ImageItem, JsonFiles, audit_coco
 from .decode import check_dataset
-from .finding import Audit, Finding, in_evaluation
+from .finding import Audit, Finding, in_evaluation, join_common
 from .image_files import check_image_header, image_loader
 from .label_maps import check_single_class_head
 from .listed import audit_classification, audit_segmentation
@@ -52,36 +53,60 @@ def audit(
         What was found in each data set, and last, in what they should have in common.
     """
     files = JsonFiles()
-    sources = []
+    model = cfg.get('model') or {}
+    classes: dict[str, Sequence[str] | None] = {}
     for split in splits:
+        results = []
         for source in sources_of(cfg, split):
             if isinstance(source, Finding):
-                yield Audit(source.path, findings=[source])
+                results.append(Audit(source.path, findings=[source]))
                 continue
-            sources.append(source)
             progress(source.key, 0, 0)
-            result, images = _audit_source(source, cfg, files, depth)
-            result.findings += _image_findings(source, images, depth, jobs, progress)
+            result, images = _audit_source(source, model, files, depth, jobs, progress)
+            # Those of folders are known to the data set alone.
+            classes[source.key] = source.classes or tuple(result.counts)
+            of_files = list(_image_findings(source, images, depth, jobs, progress))
             if depth == 'pixels' and source.is_local:
-                known = {(finding.path, finding.problem) for finding in result.findings}
-                result.findings += [
+                known = {(f.path, f.problem) for f in (*result.findings, *of_files)}
+                whole = {finding.problem for finding in result.fatal}
+                of_files += [
                     finding
                     for finding in _decoded(source, jobs, progress)
-                    if (finding.path, finding.problem) not in known
+                    if (finding.path, finding.problem) not in known and finding.problem not in whole
                 ]
+            result.findings += join_common(of_files, source.key, result.images, source.training)
             if not source.training:
                 result.findings = list(map(in_evaluation, result.findings))
-            yield result
-    common = [
-        *check_joined({source.key: source.classes for source in sources}),
-        *check_single_class_head(cfg.get('model') or {}),
-    ]
+            results.append(result)
+        _judge_together(results)
+        yield from results
+    common = list(check_single_class_head(model))
+    # Retrieval is tested on other classes than it learns from.
+    if not str(model.get('type')).endswith('Retriever'):
+        common += check_joined(classes)
     if common:
         yield Audit('config', findings=common)
 
 
+def _judge_together(results: Sequence[Audit]) -> None:
+    """Let a data set without objects be, such as one of backgrounds, beside others with some."""
+    alone = [any(f.problem in WITHOUT_OBJECTS for f in result.findings) for result in results]
+    if all(alone):
+        return
+    for result in results:
+        result.findings = [
+            replace(finding, effect='noted') if finding.problem in WITHOUT_OBJECTS else finding
+            for finding in result.findings
+        ]
+
+
 def _audit_source(
-    source: Source, cfg: Mapping, files: JsonFiles, depth: str
+    source: Source,
+    model: Mapping,
+    files: JsonFiles,
+    depth: str,
+    jobs: int,
+    progress: Progress,
 ) -> tuple[Audit, Sequence[ImageItem]]:
     bases = {f'{kind.__module__.split(".")[0]}.{kind.__name__}' for kind in source.kind.__mro__}
     if source.is_local:
@@ -89,7 +114,8 @@ def _audit_source(
             return audit_coco(source, files)
         if 'mmseg.BaseSegDataset' in bases:
             sample = _SAMPLE if depth == 'annotations' else None
-            return audit_segmentation(source, cfg.get('model') or {}, sample), ()
+            told = partial(progress, f'{source.key}: label maps')
+            return audit_segmentation(source, model, sample, jobs, told), ()
         if 'mmpretrain.BaseDataset' in bases:
             return audit_classification(source)
     why = 'is not on a local disk' if not source.is_local else f'is a {source.kind.__name__}'

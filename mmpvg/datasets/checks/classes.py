@@ -110,7 +110,7 @@ def check_joined(classes: dict[str, Sequence[str] | None]) -> Iterator[Finding]:
     Args:
         classes: By key of the config.
     """
-    known = {key: tuple(names) for key, names in classes.items() if names}
+    known = {key: tuple(map(str, names)) for key, names in classes.items() if names}
     if not known:
         return
     first, names = next(iter(known.items()))

@@ -71,12 +71,13 @@ def _audit_evaluated(source: Source, files: JsonFiles, result: Audit) -> None:
         result.findings += found
     if table is not None and not result.fatal:
         result.findings += check_categories(table, source.classes, source.own_classes)
+        if source.masks:
+            result.findings += check_masks(table, True, training=False)
         listed = {image['id'] for image in table.images}
         content, _ = files.read(source.ann_file)
-        loaded = {
-            image.get('id')
-            for image in (content.get('images') or () if isinstance(content, dict) else ())
-        }
+        images = content.get('images') if isinstance(content, dict) else None
+        images = images if isinstance(images, list) else ()
+        loaded = {image.get('id') for image in images if isinstance(image, dict)}
         if loaded - listed:
             detail = (
                 f'{len(loaded - listed)} of {len(loaded)} images of {source.ann_file} are not in '
@@ -112,7 +113,7 @@ def _audit_content(source: Source, content: Any, result: Audit) -> list[ImageIte
         told = {(finding.path, finding.box) for finding in boxes}
         result.findings += [
             finding
-            for finding in check_masks(table, source.masks)
+            for finding in check_masks(table, source.masks, source.training)
             # A box outside the image is not beside its mask as well.
             if finding.problem != 'mask beside its box' or (finding.path, finding.box) not in told
         ]

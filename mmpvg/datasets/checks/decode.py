@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from mmpvg.utils.errors import UserError
 
-from ..broken_samples import LabelRangeError, check_labels
+from ..broken_samples import labels_outside
 from ..checked_loading import BrokenSampleError
 from .finding import Finding
 from .workers import map_in_processes
@@ -109,10 +109,9 @@ def _label_findings(path: str, results: dict, classes: Sequence | None) -> list[
     for labels in (seg_map, label):
         if labels is None or classes is None:
             continue
-        try:
-            check_labels(np.atleast_1d(labels), classes, path)
-        except LabelRangeError as error:
-            found.append(Finding(path, 'label outside the classes', str(error), 'stops'))
+        wrong = labels_outside(np.atleast_1d(labels), len(classes))
+        if wrong:
+            found.append(Finding(path, 'label outside the classes', wrong, 'stops'))
     if seg_map is not None and (seg_map == 255).all():
         found.append(Finding(path, 'no labelled pixel', '', 'left out'))
     return found

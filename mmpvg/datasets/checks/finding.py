@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 #: What happens because of a problem, the worst first.
 EFFECTS = {
-    'stops': 'training stops',
-    'senseless': 'is trained on unnoticed and makes the result wrong',
+    'stops': 'the run stops',
+    'senseless': 'goes unnoticed and makes the result wrong',
     'stops evaluation': 'evaluation stops',
-    'unnoticed': 'is trained on unnoticed',
+    'unnoticed': 'goes unnoticed',
     'replaced': 'another image is taken',
     'left out': 'the annotation or image is left out',
     'noted': 'as configured',
@@ -66,13 +66,15 @@ class Audit:
     Attributes:
         key: Where it stands in the config.
         images: How many it has; 0 if that is not known.
-        counts: Objects, or images, of each class; empty if they were not counted.
+        counts: Objects, images, or pixels of each class; empty if they were not counted.
+        counted: What was counted, in words.
         findings: What is wrong, and notes.
     """
 
     key: str
     images: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    counted: str = 'labels'
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -97,7 +99,7 @@ class Audit:
         ordered = sorted(self.counts.items(), key=lambda item: item[1])
         some = [f'{name} {number}' for name, number in ordered if number]
         none = [name for name, number in ordered if not number]
-        text += f', {sum(self.counts.values())} labels of {len(self.counts)} classes: '
+        text += f', {sum(self.counts.values())} {self.counted} of {len(self.counts)} classes: '
         text += ', '.join(some[:most])
         if len(some) > most:
             text += f', ... up to {some[-1]}'
@@ -106,6 +108,9 @@ class Audit:
             text += f' and {len(none) - most} more' if len(none) > most else ''
         return text
 
+
+# Share of the files above which a problem is one of them all.
+_MOST = 0.5
 
 # Problems for which training takes another image, and evaluation goes on.
 _EVALUATED = (
@@ -125,3 +130,33 @@ def in_evaluation(finding: Finding) -> Finding:
     else:
         return finding
     return replace(finding, effect=effect)
+
+
+def join_common(
+    findings: Sequence[Finding], where: str, files: int, training: bool
+) -> list[Finding]:
+    """Join the findings of a problem that most files have, so that none can take their place.
+
+    Args:
+        findings: Of single files.
+        where: What they have in common, such as a folder.
+        files: How many were read; 0 if that is not known, which joins none.
+        training: Whether they are trained on; they are evaluated on otherwise.
+
+    Returns:
+        The findings, those of a problem of most files as one with an effect out of ``FATAL``.
+    """
+    paths = defaultdict(dict)
+    for finding in findings:
+        if finding.effect in ('replaced', 'left out'):
+            paths[finding.problem].setdefault(finding.path, finding)
+    common = {problem: found for problem, found in paths.items() if len(found) > _MOST * files > 0}
+    result = [finding for finding in findings if finding.problem not in common]
+    for problem, found in common.items():
+        first = next(iter(found.values()))
+        effect = first.effect if training else in_evaluation(first).effect
+        effect = {'replaced': 'stops', 'stops evaluation': effect}.get(effect, 'senseless')
+        detail = f'{len(found)} of {files} files, such as {first.path}'
+        detail += f': {first.detail}' if first.detail else ''
+        result.append(Finding(where, problem, detail, effect))
+    return result

@@ -134,8 +134,12 @@ def _check_opened(
     expected: tuple[int, int] | None,
     load: LoadImageFromFile,
 ) -> list[Finding]:
-    if is_truncated(image) and _decode(path, load) is None:
-        return [Finding(path, 'image cannot be decoded', 'the file is truncated', 'replaced')]
+    if is_truncated(image):
+        if _decode(path, load) is None:
+            return [Finding(path, 'image cannot be decoded', 'the file is truncated', 'replaced')]
+        # Such as zeros in place of the rest, which decoders take for pixels.
+        detail = 'its end is missing, and the loader makes up the pixels; copy the file once more'
+        return [Finding(path, 'end of the image is missing', detail, 'unnoticed')]
     limit = pixel_limit(load.imdecode_backend)
     if image.width * image.height > limit:
         detail = f'{_told(image.size)}, and {load.imdecode_backend} reads at most {limit}; tile it'

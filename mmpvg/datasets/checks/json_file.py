@@ -25,6 +25,25 @@ def read_json(path: str | Path) -> tuple[Any, list[Finding]]:
         data = Path(path).read_bytes()
     except OSError as error:
         return None, [Finding(path, 'file cannot be read', str(error), 'stops')]
+    text, findings = decode_text(data, path)
+    # Of 450 MB for COCO: not beside the objects.
+    del data
+    try:
+        return json.loads(text), findings
+    except (ValueError, RecursionError) as error:
+        return None, [*findings, Finding(path, 'file is not JSON', str(error), 'stops')]
+
+
+def decode_text(data: bytes, path: str) -> tuple[str, list[Finding]]:
+    """Decode a text, also one in an encoding that training cannot read.
+
+    Args:
+        data: Content of the file.
+        path: The file.
+
+    Returns:
+        The text, and what keeps training from reading it.
+    """
     findings = []
     encoding = json.detect_encoding(data)
     if encoding == 'utf-8-sig':
@@ -40,9 +59,4 @@ def read_json(path: str | Path) -> tuple[Any, list[Finding]]:
         detail = f'{bad} is not UTF-8 (Latin-1?); save it as UTF-8'
         findings.append(Finding(path, _TEXT, detail, 'stops'))
         text = data.decode('latin-1')
-    # Of 450 MB for COCO: not beside the objects.
-    del data
-    try:
-        return json.loads(text), findings
-    except (ValueError, RecursionError) as error:
-        return None, [*findings, Finding(path, 'file is not JSON', str(error), 'stops')]
+    return text, findings

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,38 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..broken_samples import LabelRangeError, check_labels
-from .finding import Finding
+from ..broken_samples import labels_outside
+from .finding import Finding, join_common
 from .image_files import check_image_header
+from .workers import map_in_processes
 
 _IGNORED = 255
 _DECODING = 'mask cannot be decoded'
+# Shares of the maps that hold 0, and of the pixels that are 0, above which 0 seems to be a class.
+_MAPS_WITH_0, _SHARE_OF_0 = 0.5, 0.2
 
 
 def check_label_maps(
-    dataset: Dataset, num_classes_of_head: int, sample: int | None = None
-) -> Iterator[Finding]:
+    dataset: Dataset,
+    num_classes_of_head: int,
+    sample: int | None = None,
+    training: bool = True,
+    jobs: int = 1,
+    progress: Callable[[int, int], Any] = lambda done, total: None,
+) -> tuple[list[Finding], dict[str, int]]:
     """Check the label maps and image headers of one split, and count the pixels of each class.
 
     Args:
         dataset: A ``BaseSegDataset``, which is not wrapped in another one.
         num_classes_of_head: ``num_classes`` of the decode head.
         sample: How many maps to read, evenly spaced; None for all.
+        training: Whether the split is trained on. A small validation set may lack a class.
+        jobs: Processes that read.
+        progress: Called with the number of maps that are read, and that are to be.
 
-    Yields:
-        Findings of files, then of the split as a whole. That a class has no pixel is said only
-        where all maps were read.
+    Returns:
+        Findings of files, then of the split as a whole, and the pixels of each class in the maps
+        that were read. That a class has no pixel is a finding only where all maps were read.
     """
     total = len(dataset)
     number = total if sample is None else min(sample, total)
@@ -46,34 +58,51 @@ def check_label_maps(
     stored = np.zeros(256, dtype=np.int64)  # pixels of each stored value
     maps_with_0 = maps_read = 0
     meaning = None
-    for index in np.linspace(0, total - 1, number).astype(int).tolist():
-        info = dataset.get_data_info(index)
-        if not info.get('seg_map_path') or '://' in info['seg_map_path']:
-            continue
-        meaning = _meaning(info.get('reduce_zero_label'), info.get('label_map'))
-        labels, found = _read(info['seg_map_path'], backend)
-        size = None
-        if labels is not None:
-            size = labels.shape[1::-1]
-            counts = _counts(labels)
+    findings: list[Finding] = []
+    check = partial(_check_pair, dataset, num_classes_of_head, backend, loader)
+    indices = np.linspace(0, total - 1, number).astype(int).tolist()
+    for done, (found, counts, of_map) in enumerate(map_in_processes(check, indices, jobs), 1):
+        findings += found
+        if counts is not None:
+            meaning = of_map
             stored += counts
             maps_read += 1
             maps_with_0 += bool(counts[0])
-            found += _value_findings(info['seg_map_path'], counts, meaning, num_classes_of_head)
-        yield from found
-        for finding in check_image_header(info['img_path'], size, loader):
-            if finding.problem == 'size unlike its annotations':
-                finding = replace(finding, problem='mask of another size')
-            yield finding
+        progress(done, number)
+    folder = str((getattr(dataset, 'data_prefix', None) or {}).get('seg_map_path', ''))
+    findings = join_common(findings, folder, number, training)
     if not maps_read:
-        return
+        return findings, {}
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     names = [str(name) for name in classes or range(num_classes_of_head)]
-    folder = str((getattr(dataset, 'data_prefix', None) or {}).get('seg_map_path', ''))
-    found = _split_findings(folder, stored, meaning, names, maps_with_0 / maps_read)
+    conclusive = training and maps_read == total
+    share_with_0 = maps_with_0 / maps_read
+    found = _split_findings(folder, stored, meaning, names, maps_read, share_with_0, conclusive)
     if not found and maps_read == total:
         found = _empty_classes(folder, stored, meaning, names, maps_read)
-    yield from found
+    pixels = {name: int(stored[meaning == label].sum()) for label, name in enumerate(names)}
+    return findings + found, pixels
+
+
+def _check_pair(
+    dataset: Dataset, num_classes: int, backend: str, loader: Mapping[str, Any], index: int
+) -> tuple[list[Finding], np.ndarray | None, np.ndarray | None]:
+    """Findings of a label map and its image, its pixels of each value, and their labels."""
+    info = dataset.get_data_info(index)
+    if not info.get('seg_map_path') or '://' in info['seg_map_path']:
+        return [], None, None
+    labels, found = _read(info['seg_map_path'], backend)
+    size = counts = meaning = None
+    if labels is not None:
+        size = labels.shape[1::-1]
+        counts = _counts(labels)
+        meaning = _meaning(info.get('reduce_zero_label'), info.get('label_map'))
+        found += _value_findings(info['seg_map_path'], counts, meaning, num_classes)
+    for finding in check_image_header(info['img_path'], size, loader):
+        if finding.problem == 'size unlike its annotations':
+            finding = replace(finding, problem='mask of another size')
+        found.append(finding)
+    return found, counts, meaning
 
 
 def check_label_map(
@@ -163,7 +192,8 @@ def _read(path: str, backend: str) -> tuple[np.ndarray | None, list[Finding]]:
         content = Path(path).read_bytes()
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        problem, why = ('mask missing', '') if missing else (_DECODING, str(error))
+        why = 'look at data_prefix.seg_map_path and seg_map_suffix' if missing else str(error)
+        problem = 'mask missing' if missing else _DECODING
         return None, [Finding(path, problem, why, 'replaced')]
     try:
         labels = mmcv.imfrombytes(content, flag='unchanged', backend=backend)
@@ -235,11 +265,8 @@ def _value_findings(
     labels = labels[labels != ignore_index]
     if not labels.size:
         return [Finding(path, 'no labelled pixel', '', 'left out')]
-    try:
-        check_labels(labels[None], range(num_classes), path)
-    except LabelRangeError as error:
-        return [Finding(path, 'label outside the classes', str(error), 'stops')]
-    return []
+    wrong = labels_outside(labels[None], num_classes)
+    return [Finding(path, 'label outside the classes', wrong, 'stops')] if wrong else []
 
 
 def _split_findings(
@@ -247,7 +274,9 @@ def _split_findings(
     stored: np.ndarray,
     meaning: np.ndarray,
     names: Sequence[str],
+    maps: int,
     share_with_0: float,
+    conclusive: bool,
 ) -> list[Finding]:
     """What all label maps of a split, together, show to be wrong."""
     values = np.flatnonzero(stored)
@@ -260,13 +289,16 @@ def _split_findings(
     reduced = meaning[0] == _IGNORED and meaning[1] == 0
     labels = set(meaning[values].tolist()) - {_IGNORED}
     # Labels from 0 on lose their class 0, and nothing is ever the last one.
-    if reduced and share_with_0 > 0.5 and labels == set(range(len(names) - 1)):
+    if reduced and share_with_0 > _MAPS_WITH_0 and labels == set(range(len(names) - 1)):
+        share = stored[0] / stored.sum()
         detail = (
-            f'reduce_zero_label ignores 0, which {share_with_0:.0%} of the maps hold and '
-            f'{stored[0] / stored.sum():.0%} of the pixels are, and no pixel is {len(names)} '
-            f'({names[-1]!r}): the labels seem to start at 0; set reduce_zero_label=False'
+            f'reduce_zero_label ignores 0, which {share_with_0:.0%} of the {maps} maps read hold '
+            f'and {share:.0%} of their pixels are, and no pixel is {len(names)} ({names[-1]!r}): '
+            'if the labels start at 0, set reduce_zero_label=False'
         )
-        return [Finding(folder, 'reduce_zero_label over a class', detail, 'senseless')]
+        # A thin border of 0 and a rare last class look the same.
+        effect = 'senseless' if conclusive and share > _SHARE_OF_0 else 'unnoticed'
+        return [Finding(folder, 'reduce_zero_label over a class', detail, effect)]
     return []
 
 

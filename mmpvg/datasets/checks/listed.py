@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
 
+from ..broken_samples import describe_classes
 from .decode import loading_transforms
 from .finding import Audit, Finding
+from .json_file import decode_text
 from .label_maps import check_label_maps
 from .sources import Source
 
 
-def audit_segmentation(source: Source, model: Mapping, sample: int | None) -> Audit:
+def audit_segmentation(
+    source: Source,
+    model: Mapping,
+    sample: int | None,
+    jobs: int = 1,
+    progress: Callable[[int, int], Any] = lambda done, total: None,
+) -> Audit:
     """Look through the label maps of a data set, and through its images' headers.
 
     Args:
         source: The data set.
         model: Config of the model.
         sample: How many of them; None for all.
+        jobs: Processes that read.
+        progress: Called with the number of maps that are read, and that are to be.
     """
     result = Audit(source.key)
     dataset = _build(source, result)
@@ -36,8 +46,15 @@ def audit_segmentation(source: Source, model: Mapping, sample: int | None) -> Au
     heads = heads if isinstance(heads, (list, tuple)) else [heads]
     numbers = [head['num_classes'] for head in heads if head.get('num_classes')]
     classes = source.classes or dataset.metainfo.get('classes') or ()
-    result.findings += _unpaired_masks(dataset)
-    result.findings += check_label_maps(dataset, max(numbers, default=len(classes)), sample)
+    if sample is None:
+        result.findings += _unpaired_masks(dataset)
+    outputs = max(numbers, default=len(classes))
+    found, result.counts = check_label_maps(
+        dataset, outputs, sample, source.training, jobs, progress
+    )
+    result.findings += found
+    read = result.images if sample is None else min(sample, result.images)
+    result.counted = f'pixels (of {read} label maps)'
     return result
 
 
@@ -70,8 +87,8 @@ def audit_classification(source: Source) -> tuple[Audit, list[tuple[str, None]]]
     if outside:
         detail = (
             f'{sum(counts[label] for label in outside)} of {len(infos)} images have the labels '
-            f'{outside[:10]}, but there are {len(classes)} classes, labelled 0 to '
-            f'{len(classes) - 1}; give the classes of the data (metainfo)'
+            f'{outside[:10]}, but there {describe_classes(len(classes))}; give the classes of the '
+            'data (metainfo)'
         )
         result.findings.append(Finding(where, 'label outside the classes', detail, 'stops'))
     result.counts = {str(name): counts[label] for label, name in enumerate(classes)}
@@ -83,6 +100,12 @@ def audit_classification(source: Source) -> tuple[Audit, list[tuple[str, None]]]
 
 
 def _build(source: Source, result: Audit) -> Any:
+    if source.ann_file.endswith('.txt') and Path(source.ann_file).is_file():
+        # The error of a data set would not name the file.
+        _, found = decode_text(Path(source.ann_file).read_bytes(), source.ann_file)
+        if found:
+            result.findings += found
+            return None
     config = dict(source.config)
     config['pipeline'] = loading_transforms(config.get('pipeline') or ())
     try:

@@ -16,22 +16,26 @@ from .run_lengths import decode_counts, extents, is_encoded
 _OVERLAP, _PIXELS = 0.5, 2.0
 # Shares of the masks that are broken, or beside their box, at which the file as a whole is wrong.
 _MOST, _MANY = 0.5, 0.2
+# Area of a polygon, by the square of its longer side, up to which its points lie on a line.
+_FLAT = 1e-5
 
 
-def check_masks(table: CocoTable, used: bool) -> list[Finding]:
+def check_masks(table: CocoTable, used: bool, training: bool = True) -> list[Finding]:
     """Check each mask for itself, against its image, and against its box.
 
     Args:
         table: The annotations.
         used: Whether masks are trained on or evaluated; they only tell of the boxes otherwise.
+        training: Whether mmdet's data set, which leaves some out, is all that reads them. COCO's
+            evaluation ends at those.
     """
-    outlines = _Outlines()
-    runs = _Runs(table)
+    outlines = _Outlines(training)
+    runs = _Runs(table, training)
     broken: list[Finding] = []
     for row, annotation in enumerate(table.annotations):
         mask = annotation.get('segmentation')
         if not mask:
-            if used and not annotation.get('iscrowd', False):
+            if used and not (training and annotation.get('iscrowd', False)):
                 detail = f"'segmentation' is {mask!r}; write the object's mask"
                 broken.append(table.finding(row, 'annotation without mask', detail, 'replaced'))
             continue
@@ -39,23 +43,34 @@ def check_masks(table: CocoTable, used: bool) -> list[Finding]:
         if problem:
             broken.append(table.finding(row, *problem))
     broken += runs.sum_findings()
-    result = list(_as_a_whole(table, broken)) if used else []
     rows, boxes, sideways = outlines.extents()
     run_rows, run_boxes, run_sideways = runs.extents()
     rows = np.concatenate([rows, run_rows])
     boxes = np.concatenate([boxes, run_boxes])
     sideways = np.concatenate([sideways, run_sideways])
     of_runs = np.arange(len(rows)) >= len(rows) - len(run_rows)
-    result += _beside_box(table, rows, boxes, sideways, of_runs)
-    return result
+    empty = np.concatenate([outlines.without_area(), np.isnan(run_boxes).any(1)])
+    detail = 'the mask holds no pixel'
+    broken += [
+        table.finding(int(row), 'mask without area', detail, 'unnoticed')
+        for row in rows[empty]
+        if not table.crowd[row]
+    ]
+    found = list(_as_a_whole(table, broken)) if used else []
+    shown = ~empty
+    return found + _beside_box(
+        table, rows[shown], boxes[shown], sideways[shown], of_runs[shown], used
+    )
 
 
 class _Outlines:
     """Polygons, whose coordinates are gathered for all annotations."""
 
-    def __init__(self) -> None:
+    def __init__(self, training: bool) -> None:
+        self.training = training
         self.rows: list[int] = []
         self.starts: list[int] = []
+        self.outline_starts: list[int] = []
         self.coordinates = array('f')
 
     def add(self, row: int, outlines: Any) -> tuple[str, str, str] | None:
@@ -75,14 +90,18 @@ class _Outlines:
             except (TypeError, OverflowError):
                 del self.coordinates[before:]
                 return 'outline is not of numbers', f'such as {outline[:2]}', 'replaced'
+            self.outline_starts.append(before)
         if len(self.coordinates) > start:
             self.rows.append(row)
             self.starts.append(start)
         if not bad:
             return None
         detail = f'an outline of {bad[0]} numbers; it takes three points, six numbers, or more'
-        whole = len(bad) == len(outlines)
-        return 'outline is no polygon', detail, 'left out' if whole else 'unnoticed'
+        effect = 'left out' if len(bad) == len(outlines) else 'unnoticed'
+        # The COCO API looks at the first outline alone, and takes four numbers to be a box.
+        if not self.training and len(outlines[0]) < 5:
+            effect = 'stops evaluation'
+        return 'outline is no polygon', detail, effect
 
     def extents(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, (N, 4) left, top, right and bottom, and the same with x and y exchanged."""
@@ -95,12 +114,27 @@ class _Outlines:
         boxes = np.concatenate([low, high], 1).astype(float)
         return np.array(self.rows), boxes, boxes[:, [1, 0, 3, 2]]
 
+    def without_area(self) -> np.ndarray:
+        """(N,) whether all points of each outline lie on a line, or some are not finite."""
+        if not self.rows:
+            return np.array([], bool)
+        points = np.frombuffer(self.coordinates, np.float32).reshape(-1, 2)
+        starts, first = np.array(self.starts) // 2, np.array(self.outline_starts) // 2
+        lengths = np.diff(np.append(first, len(points)))
+        with np.errstate(invalid='ignore', over='ignore'):
+            x, y = (points - np.repeat(points[first], lengths, 0)).T
+            # Of triangles with the first point; the last of an outline is 0, as its point is.
+            triangles = np.abs(x[:-1] * y[1:] - x[1:] * y[:-1])
+            areas = np.add.reduceat(np.append(triangles, 0), starts)
+            extent = np.maximum.reduceat(np.maximum(np.abs(x), np.abs(y)), starts)
+            return ~(areas > _FLAT * extent**2)
+
 
 class _Runs:
     """Run lengths, gathered for all annotations."""
 
-    def __init__(self, table: CocoTable) -> None:
-        self.table = table
+    def __init__(self, table: CocoTable, training: bool) -> None:
+        self.table, self.training = table, training
         self.sizes = [(int(height), int(width)) for width, height in table.sizes]
         # Rows and sizes (height, width), of those written as numbers and as text.
         self.rows: tuple[list[int], list[int]] = ([], [])
@@ -113,8 +147,9 @@ class _Runs:
         """Take the runs of an annotation; problem, detail and effect if there is one."""
         counts, size = mask.get('counts'), mask.get('size')
         if not isinstance(counts, (list, str)) or not counts or not isinstance(size, list):
-            detail = f'counts is {str(counts)[:20]!r}, size {size!r}; the object is ignored'
-            return 'run lengths without counts', detail, 'left out'
+            detail = f'counts is {str(counts)[:20]!r}, size {size!r}; write both'
+            effect = 'left out' if self.training else 'stops evaluation'
+            return 'run lengths without counts', detail, effect
         expected = self.sizes[self.table.image_of[row]]
         if tuple(size) != expected:
             told = 'width and height exchanged: ' if tuple(size[::-1]) == expected else ''
@@ -192,7 +227,9 @@ def _as_a_whole(table: CocoTable, broken: list[Finding]) -> Iterator[Finding]:
                 f'{len(findings)} of {len(table.annotations)} annotations, such as '
                 f'{findings[0].detail}'
             )
-            effect = 'stops' if findings[0].effect == 'replaced' else 'senseless'
+            effect = findings[0].effect
+            if effect != 'stops evaluation':
+                effect = 'stops' if effect == 'replaced' else 'senseless'
             yield Finding(table.path, problem, detail, effect)
         else:
             yield from findings
@@ -204,9 +241,10 @@ def _beside_box(
     masks: np.ndarray,
     sideways: np.ndarray,
     of_runs: np.ndarray,
+    used: bool,
 ) -> list[Finding]:
     """Masks that lie elsewhere than their boxes."""
-    boxes = table.boxes[rows]
+    corners = boxes = table.boxes[rows]
     boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
     beside = _differ(boxes, masks)
     number = int(beside.sum())
@@ -226,6 +264,12 @@ def _beside_box(
         f'{table.annotations[rows[index]]["id"]}: mask {_told(masks[index])}, box '
         f'{_told(boxes[index])} (left, top, right, bottom)'
     )
+    fit = (corners[:, 2:] > corners[:, :2]).all(1) & ~_differ(corners, masks)
+    if np.mean(fit[beside]) > 0.9:
+        detail += '; as left, top, right, bottom the boxes fit: write [left, top, width, height]'
+        return [Finding(table.path, 'boxes are corners', detail, 'senseless')]
+    # Boxes may be meant to hold more than the mask, such as parts that are hidden.
+    effect = 'senseless' if used else 'unnoticed'
     turned = np.mean(~_differ(boxes, sideways)[beside]) > 0.9
     if turned and of_runs[beside].all():
         return [
@@ -233,7 +277,7 @@ def _beside_box(
                 table.path,
                 'run lengths go row by row',
                 f"{detail}; COCO's go column by column: encode the transposed mask",
-                'senseless',
+                effect,
             )
         ]
     if turned:
@@ -242,7 +286,7 @@ def _beside_box(
         detail += '; outlines are shares of the image: write pixels'
     else:
         detail += '; one of them is wrong'
-    return [Finding(table.path, 'masks beside their boxes', detail, 'senseless')]
+    return [Finding(table.path, 'masks beside their boxes', detail, effect)]
 
 
 def _differ(boxes: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -66,8 +66,14 @@ class Source:
     def is_local(self) -> bool:
         """Whether its files lie on a disk of this machine."""
         fetched = self.kind.__name__ in DOWNLOADED and self.config.get('download', True)
-        remote = self.config.get('backend_args') is not None or '://' in self.ann_file
+        remote = not on_local_disk(self.config) or '://' in self.ann_file
         return not (remote or fetched or '://' in str(self.config.get('data_root') or ''))
+
+
+def on_local_disk(config: Mapping) -> bool:
+    """Whether a data set reads its files with the backend of the local disk."""
+    backend = config.get('backend_args')
+    return backend is None or backend.get('backend') == 'local'
 
 
 def datasets_in(node: Any, key: str) -> Iterator[tuple[str, dict]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from mmpvg.datasets.checks.sources import DOWNLOADED, datasets_in
+from mmpvg.datasets.checks.sources import DOWNLOADED, datasets_in, on_local_disk
 from mmpvg.utils.errors import MissingFileError, UserError
 
 from .data_formats import refuse_code_in_data
@@ -34,7 +34,7 @@ def check_data_files(cfg: Config, *splits: str) -> None:
         loader = cfg.get(f'{split}_dataloader')
         for key, dataset in datasets_in(loader, f'{split}_dataloader'):
             fetched = dataset.get('type') in DOWNLOADED and dataset.get('download', True)
-            if dataset.get('backend_args') is not None or fetched:
+            if not on_local_disk(dataset) or fetched:
                 continue
             for setting, path in _paths(dataset):
                 root = dataset.get('data_root') or ''

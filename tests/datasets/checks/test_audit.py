@@ -1,6 +1,7 @@
 """Every way in which annotations are wrong is found under its name, and nothing in whole data."""
 
 import json
+import shutil
 from itertools import groupby
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.run_lengths import decode_counts, extents, is_encoded
@@ -79,7 +81,8 @@ def every(field, value):
 
 def one(field, value):
     def change(coco):
-        coco['annotations'][2][field] = value
+        annotation = coco['annotations'][2]
+        annotation[field] = value(annotation) if callable(value) else value
 
     return change
 
@@ -308,6 +311,8 @@ def test_other_forms_of_the_same_are_whole(cfg, sample_data, tmp_path, form):
             'annotation without segmentation',
             'stops evaluation',
         ),
+        (one('iscrowd', None), 'annotation without iscrowd', 'stops evaluation'),
+        (lambda c: c.update(annotations=1), 'nothing to evaluate on', 'senseless'),
         (lambda c: c.pop('annotations'), 'nothing to evaluate on', 'senseless'),
         (lambda c: c['annotations'].clear(), 'nothing to evaluate on', 'senseless'),
         (
@@ -331,6 +336,52 @@ def test_what_evaluation_reads(cfg, sample_data, tmp_path, change, problem, effe
     assert (problem, effect) in found(cfg, 'val')
 
 
+# A mask that evaluation may end at: whether it does, the COCO API says.
+@pytest.mark.parametrize(
+    'mask',
+    [
+        [[]],
+        [[1, 2]],
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4], [1, 2, 9, 2, 9, 9]],
+        [[1, 2, 9, 2, 9, 9], [1, 2, 3, 4]],
+        [[1, 2, 9, 2, 9]],
+        dict(size=[64, 64], counts=None),
+        [],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('crowd', [0, 1])
+@pytest.mark.parametrize('file', ['shared', 'of the metric'])
+def test_masks_that_end_the_evaluation(cfg, sample_data, tmp_path, mask, crowd, file):
+    coco = content(sample_data, 'val')
+    coco['annotations'][2].update(segmentation=mask, iscrowd=crowd)
+    path = tmp_path / 'val.json'
+    path.write_text(json.dumps(coco))
+    if file == 'shared':
+        use(cfg, 'val', path)
+    else:
+        cfg.val_evaluator.ann_file = str(path)
+    api = COCO(str(path))
+    try:
+        coco_mask.area(api.annToRLE(coco['annotations'][2]))
+        ends = False
+    except Exception:
+        ends = True
+    assert ('stops evaluation' in {effect for _, effect in found(cfg, 'val')}) == ends
+
+
+@pytest.mark.parametrize('value', [7, '7', 'seven', None])
+def test_annotation_ids_that_evaluation_cannot_store(cfg, sample_data, tmp_path, value):
+    coco = content(sample_data, 'val')
+    coco['annotations'][2]['id'] = value
+    path = tmp_path / 'val.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'val', path)
+    problem = ('annotation id is no number', 'stops evaluation')
+    assert (problem in found(cfg, 'val')) == (value in ('seven', None))
+
+
 @pytest.mark.parametrize(
     'change, problem, effect',
     [
@@ -351,6 +402,12 @@ def test_evaluation_neither_replaces_nor_leaves_out(
     path.write_text(json.dumps(coco))
     use(cfg, 'val', path)
     assert (problem, effect) in found(cfg, 'val')
+
+
+def test_a_data_set_whose_images_are_no_list(cfg, tmp_path):
+    (tmp_path / 'val.json').write_text('{"images": 1, "annotations": 1, "categories": 1}')
+    cfg.val_dataloader.dataset.ann_file = str(tmp_path / 'val.json')
+    assert ('file is not COCO', 'stops') in found(cfg, 'val')
 
 
 def test_a_metric_with_the_file_of_another_split(cfg, sample_data):
@@ -420,6 +477,75 @@ def test_a_detector_of_boxes_needs_no_masks(cfg, sample_data, tmp_path):
     assert found(cfg, 'train') == set()
 
 
+def larger_boxes(annotation):
+    x, y, width, height = annotation['bbox']
+    return [x, y, 2 * width, 2 * height]
+
+
+def small_corners(coco):
+    """Boxes as corners that no image is too small for."""
+    every('segmentation', rectangle)(coco)
+    every('bbox', corners)(coco)
+    for image in coco['images']:
+        image.update(width=640, height=640)
+
+
+@pytest.mark.parametrize(
+    'change, expected',
+    [
+        (every('segmentation', [[0, 0, 0, 0, 0, 0]]), set()),
+        (every('bbox', larger_boxes), {('masks beside their boxes', 'unnoticed')}),
+        (with_runs('C'), {('run lengths go row by row', 'unnoticed')}),
+        (small_corners, {('boxes are corners', 'senseless')}),
+    ],
+)
+def test_masks_that_nobody_trains_on(cfg, sample_data, tmp_path, change, expected):
+    coco = content(sample_data, 'train')
+    change(coco)
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'train', path)
+    cfg.train_dataloader.dataset.pipeline[1].with_mask = False
+    assert {item for item in found(cfg, 'train') if item[0] != 'box beyond the image'} == expected
+
+
+NAN = float('nan')
+
+
+def background(annotation):
+    size = annotation['segmentation']['size']
+    return dict(size=size, counts=[size[0] * size[1]])
+
+
+@pytest.mark.parametrize(
+    'mask',
+    [
+        background,
+        [[5, 5, 5, 5, 5, 5]],
+        [[1, 1, 5, 5, 9.1, 9.1, 3, 3], [2, 7, 2, 9, 2, 8]],
+        [[NAN, 1, 5, 5, 9, 1]],
+        # A crossed outline, whose signed area is 0, and a flat one beside another: sound.
+        [[10, 10, 20, 20, 20, 10, 10, 20]],
+        [[2, 7, 2, 9, 2, 8], [10, 10, 20, 10, 20, 20, 10, 20]],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('which', [one, every])
+def test_masks_without_content(cfg, sample_data, tmp_path, mask, which):
+    coco = content(sample_data, 'train')
+    which('segmentation', mask)(coco)
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'train', path)
+    effects = {effect for problem, effect in found(cfg, 'train') if problem == 'mask without area'}
+    # The oracle: what the COCO API makes of it.
+    if mask is background or not np.isfinite(mask[0]).all():
+        empty = True
+    else:
+        empty = not any(coco_mask.area(runs) for runs in coco_mask.frPyObjects(mask, 64, 64))
+    assert effects == ({'unnoticed' if which is one else 'senseless'} if empty else set())
+
+
 def test_categories_that_are_not_chosen_are_noted(cfg):
     cfg.train_dataloader.dataset.metainfo = dict(classes=('ball', 'ring'))
     (result,) = audit(cfg, ['train'])
@@ -458,6 +584,59 @@ def test_joined_data_sets_are_looked_into_each(cfg, sample_data, tmp_path):
     cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[first, second])
     fatal = [finding.problem for result in audit(cfg, ['train']) for finding in result.fatal]
     assert fatal == ['class lists differ']
+
+
+@pytest.mark.parametrize(
+    'change, problem',
+    [
+        (lambda c: c['annotations'].clear(), 'no object is left'),
+        (every('ignore', 1), 'no object is left'),
+        (every('iscrowd', 1), 'iscrowd everywhere'),
+    ],
+)
+def test_objects_are_looked_for_in_all_data_sets_of_a_split(
+    cfg, sample_data, tmp_path, change, problem
+):
+    coco = content(sample_data, 'train')
+    change(coco)
+    path = tmp_path / 'background.json'
+    path.write_text(json.dumps(coco))
+    objects = cfg.train_dataloader.dataset
+    background = {**objects, 'ann_file': str(path)}
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[objects, background])
+    results = list(audit(cfg, ['train', 'val']))
+    assert [f.problem for result in results for f in result.wrong] == []
+    assert problem in {finding.problem for finding in results[1].findings}
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[background] * 2)
+    fatal = [f for result in audit(cfg, ['train', 'val']) for f in result.fatal]
+    assert [finding.problem for finding in fatal] == [problem] * 2
+    assert problem != 'no object is left' or 'marked with ignore' in fatal[0].detail
+
+
+@pytest.mark.parametrize(
+    'change, fix',
+    [
+        (lambda c: c['annotations'].clear(), 'add annotations'),
+        (
+            lambda c: [i.update(width=20, height=20) for i in c['images']],
+            'change the filter_cfg',
+        ),
+    ],
+)
+def test_the_fix_where_nothing_is_left(cfg, sample_data, tmp_path, change, fix):
+    coco = content(sample_data, 'train')
+    change(coco)
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'train', path)
+    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True, min_size=32)
+    (finding,) = [
+        finding
+        for result in audit(cfg, ['train'])
+        for finding in result.fatal
+        if finding.problem == 'nothing is left of the images'
+    ]
+    assert finding.detail.endswith(fix)
 
 
 @pytest.mark.parametrize(
@@ -500,6 +679,82 @@ def test_an_empty_folder_of_a_class(repo, digits_data, tmp_path):
         ('label outside the classes', 'stops'),
         ('class without an image', 'unnoticed'),
     }
+
+
+def test_classes_of_folders_are_compared(repo, digits_data, tmp_path):
+    cfg = Config.fromfile(repo / 'configs/sample/classifier_vit_mpvg_sample.py')
+    init_default_scope(cfg.default_scope)
+    shutil.copytree(digits_data, tmp_path / 'digits')
+    for split in ('train', 'val'):
+        cfg[f'{split}_dataloader'].dataset.data_root = f'{tmp_path}/digits/'
+    assert found(cfg) == set()
+    # The labels of 4 to 9 are one less than in training.
+    shutil.rmtree(tmp_path / 'digits/val/3')
+    assert found(cfg) == {('class lists differ', 'senseless')}
+    cfg.model.type = 'ImageToImageRetriever'
+    assert found(cfg) == set()
+
+
+@pytest.fixture
+def segmentation(repo, sample_data):
+    """The segmentation config on the sample data of the tests."""
+    cfg = Config.fromfile(repo / 'configs/sample/upernet_vit_mpvg_sample.py')
+    init_default_scope(cfg.default_scope)
+    for split in ('train', 'val'):
+        cfg[f'{split}_dataloader'].dataset.data_root = f'{sample_data}/'
+    return cfg
+
+
+def test_label_maps_say_how_far_they_are(segmentation):
+    steps = []
+    (result,) = audit(segmentation, ['train'], 'headers', 2, lambda *step: steps.append(step))
+    key = 'train_dataloader.dataset'
+    assert steps == [(key, 0, 0), *((f'{key}: label maps', n, 16) for n in range(1, 17))]
+    assert 'pixels (of 16 label maps) of 6 classes' in result.describe_counts()
+    assert min(result.counts.values()) > 0
+
+
+@pytest.mark.parametrize('depth', ['annotations', 'headers', 'pixels'])
+def test_masks_of_another_suffix(segmentation, depth):
+    segmentation.train_dataloader.dataset.seg_map_suffix = '_mask.png'
+    (result,) = audit(segmentation, ['train'], depth)
+    (finding,) = result.findings
+    assert (finding.problem, finding.effect) == ('mask missing', 'stops')
+    assert '16 of 16 files' in finding.detail and 'seg_map_suffix' in finding.detail
+
+
+@pytest.mark.parametrize('number, effects', [(8, {'replaced'}), (9, {'stops'})])
+def test_images_that_are_empty(cfg, sample_data, tmp_path, number, effects):
+    shutil.copytree(sample_data, tmp_path / 'data')
+    cfg.train_dataloader.dataset.data_root = f'{tmp_path}/data/'
+    for path in sorted((tmp_path / 'data/images/train').iterdir())[:number]:
+        path.write_bytes(b'')
+    (result,) = audit(cfg, ['train'], 'headers')
+    assert {f.effect for f in result.findings} == effects
+    assert {f.problem for f in result.findings} == {'image cannot be decoded'}
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('task', ['segmentation', 'classification'])
+def test_encodings_of_lists(segmentation, repo, digits_data, tmp_path, task, encoding):
+    cfg = segmentation
+    if task == 'classification':
+        cfg = Config.fromfile(repo / 'configs/sample/classifier_vit_mpvg_sample.py')
+        init_default_scope(cfg.default_scope)
+        cfg.train_dataloader.dataset.data_root = f'{digits_data}/'
+    path = tmp_path / 'list.txt'
+    path.write_text('0/a.png 0\n', encoding=encoding)
+    cfg.train_dataloader.dataset.ann_file = str(path)
+    (result,) = audit(cfg, ['train'])
+    (finding,) = result.findings
+    assert (finding.path, finding.problem) == (str(path), 'file is not plain UTF-8')
+
+
+@pytest.mark.parametrize('backend, noted', [('local', False), ('petrel', True)])
+def test_the_backend_of_the_local_disk(cfg, backend, noted):
+    cfg.train_dataloader.dataset.backend_args = dict(backend=backend)
+    problems = {problem for problem, _ in found(cfg, 'train')}
+    assert problems == ({'annotations are not looked into'} if noted else set())
 
 
 def test_run_lengths_are_read_as_the_coco_api_does():

@@ -1,6 +1,7 @@
 """Every kind of damage is found, and nothing in whole data."""
 
 import csv
+import signal
 from collections import defaultdict
 from pathlib import Path
 
@@ -132,3 +133,21 @@ def test_what_loads():
 def test_bad_arguments(sample_data, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         damage_dataset(sample_data, tmp_path / 'data', **arguments)
+
+
+@pytest.mark.parametrize('jobs', [0, -1])
+def test_jobs_are_one_or_more(run_refused, jobs):
+    config = 'configs/sample/mask_rcnn_vit_mpvg_sample.py'
+    told = run_refused('misc/check_dataset.py', config, f'--jobs={jobs}')
+    assert 'no whole number from 1 on' in told
+
+
+def test_an_interrupt_of_the_check(run_tool, repo, monkeypatch, capsys):
+    def interrupted(*args):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr('mmpvg.datasets.checks.audit.audit', interrupted)
+    with pytest.raises(SystemExit) as ended:
+        run_tool('misc/check_dataset.py', repo / 'configs/sample/mask_rcnn_vit_mpvg_sample.py')
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.endswith('interrupted\n')

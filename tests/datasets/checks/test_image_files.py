@@ -260,3 +260,17 @@ def test_the_loader_of_a_pipeline():
     assert image_loader([dict(type='A'), load]) == UNCHANGED
     with pytest.raises(ValueError, match='no LoadImageFromFile'):
         image_loader([dict(type='A')])
+
+
+def test_a_jpeg_whose_second_half_is_zeros(tmp_path):
+    path = tmp_path / 'a.jpg'
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    assert check_image_header(str(path)) == []
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes(content[:half] + bytes(len(content) - half))
+    # Which no decoder refuses.
+    assert cv2.imread(str(path)) is not None
+    (finding,) = check_image_header(str(path))
+    assert (finding.problem, finding.effect) == ('end of the image is missing', 'unnoticed')

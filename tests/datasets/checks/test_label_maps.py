@@ -80,11 +80,14 @@ def test_labels_of_no_class(tmp_path):
     path = save(tmp_path / 'a.png', LABELS)
     (finding,) = check_label_map(path, 4, False)
     assert (finding.problem, finding.effect) == ('label outside the classes', 'stops')
-    assert '[4]' in finding.detail and in_evaluation(finding).effect == 'unnoticed'
+    assert '[4]' in finding.detail and path not in finding.detail
+    assert in_evaluation(finding).effect == 'unnoticed'
     assert check_label_map(path, 4, True) == []
     assert problems(check_label_map(path, 5, False, ignore_index=1)) == []
     path = save(tmp_path / 'b.png', np.full((48, 64), 255))
     assert problems(check_label_map(path, 5, False)) == ['no labelled pixel']
+    (finding,) = check_label_map(save(tmp_path / 'c.png', LABELS), 1, False)
+    assert 'there is 1 class, labelled 0;' in finding.detail
 
 
 def test_files_that_are_broken(tmp_path):
@@ -112,7 +115,7 @@ def test_a_map_above_pils_limit(tmp_path, monkeypatch):
 def split(tmp_path):
     """Checks a split of given label maps."""
 
-    def check(maps, num_classes, reduce_zero_label=False, sample=None, exif=None):
+    def check(maps, num_classes, reduce_zero_label=False, sample=None, exif=None, training=True):
         init_default_scope('mmseg')
         for number, labels in enumerate(maps):
             save(tmp_path / f'maps/{number}.png', labels)
@@ -129,7 +132,8 @@ def split(tmp_path):
                 pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')],
             )
         )
-        return list(check_label_maps(dataset, num_classes, sample))
+        found, check.pixels = check_label_maps(dataset, num_classes, sample, training)
+        return found
 
     return check
 
@@ -151,7 +155,36 @@ def test_masks_of_0_and_255(split):
 def test_reduce_zero_label_over_a_class(split, number):
     (finding,) = split([LABELS % number] * 3, number, reduce_zero_label=True)
     assert finding.problem == 'reduce_zero_label over a class'
-    assert f'no pixel is {number}' in finding.detail and '100% of the maps' in finding.detail
+    assert finding.effect == 'senseless'
+    assert f'no pixel is {number}' in finding.detail
+    assert '100% of the 3 maps read' in finding.detail
+
+
+def with_share_of_0(share):
+    """A map whose other labels are 1 to 3."""
+    labels = np.arange(100 * 100) % 3 + 1
+    labels[: round(share * labels.size)] = 0
+    return labels.reshape(100, 100)
+
+
+@pytest.mark.parametrize(
+    'maps, settings, effect',
+    [
+        ([with_share_of_0(0.21)] * 3, {}, 'senseless'),
+        # A border of void around images without the rare last class.
+        ([with_share_of_0(0.19)] * 3, {}, 'unnoticed'),
+        ([with_share_of_0(0.21)] * 3, dict(training=False), 'unnoticed'),
+        ([with_share_of_0(0.21)] * 3, dict(sample=2), 'unnoticed'),
+        ([with_share_of_0(0.6)] * 2 + [with_share_of_0(0)], {}, 'senseless'),
+        ([with_share_of_0(0.9)] + [with_share_of_0(0)], {}, None),
+    ],
+)
+def test_whether_0_is_a_border_or_a_class(split, maps, settings, effect):
+    found = split(maps, 4, reduce_zero_label=True, **settings)
+    expected = [('reduce_zero_label over a class', effect)] if effect else []
+    assert [(f.problem, f.effect) for f in found if f.effect != 'noted'] == (
+        expected or [('class without a pixel', 'unnoticed')]
+    )
 
 
 def test_classes_without_a_pixel(split):
@@ -164,11 +197,30 @@ def test_classes_without_a_pixel(split):
 def test_images_are_compared_with_their_maps(split):
     exif = Image.Exif()
     exif[0x0112] = 6
-    found = split([LABELS], 5, exif=exif)
-    assert problems(found) == ['EXIF orientation unlike the annotations']
+    (finding,) = split([LABELS] * 3, 5, exif=exif)
+    assert finding.problem == 'EXIF orientation unlike the annotations'
+    assert finding.effect == 'stops' and '3 of 3 files' in finding.detail
+    (finding,) = split([LABELS] * 3, 5, exif=exif, training=False)
+    assert finding.effect == 'senseless'
     exif[0x0112] = 3
-    found = split([LABELS], 5, exif=exif)
-    assert problems(found) == ['EXIF orientation that no size confirms']
+    found = split([LABELS] * 3, 5, exif=exif)
+    assert problems(found) == ['EXIF orientation that no size confirms'] * 3
+
+
+def test_what_is_wrong_with_most_maps_stops(split):
+    nothing = np.full_like(LABELS, 255)
+    found = split([LABELS, LABELS, nothing, nothing], 5)
+    assert [(f.problem, f.effect) for f in found] == [('no labelled pixel', 'left out')] * 2
+    (finding,) = split([LABELS, nothing, nothing, nothing], 5)
+    assert (finding.problem, finding.effect) == ('no labelled pixel', 'senseless')
+    assert '3 of 4 files' in finding.detail and finding.path.endswith('maps')
+
+
+def test_pixels_are_counted_by_class(split):
+    maps = [LABELS, np.where(LABELS == 0, 255, 1)]
+    assert split(maps, 5) == []
+    expected = [sum(int((labels == label).sum()) for labels in maps) for label in range(5)]
+    assert list(split.pixels.items()) == list(zip('abcde', expected))
 
 
 def test_the_sample_data_have_no_findings(repo, sample_data):
@@ -177,7 +229,11 @@ def test_the_sample_data_have_no_findings(repo, sample_data):
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         dataset = DATASETS.build(dict(loader.dataset, data_root=f'{sample_data}/'))
         # Four images need not hold all classes.
-        found = [f for f in check_label_maps(dataset, 6) if f.problem != 'class without a pixel']
+        found = [
+            f
+            for f in check_label_maps(dataset, 6, jobs=2)[0]
+            if f.problem != 'class without a pixel'
+        ]
         assert found == []
     assert check_single_class_head(cfg.model) == []
 

@@ -67,3 +67,9 @@ def test_paths_below_an_http_url_are_refused():
 def test_remote_data_is_not_looked_for(data):
     cfg = config('s3://bucket', backend_args=dict(backend='petrel'))
     check_data_files(cfg, 'train')
+
+
+def test_data_of_the_local_backend_is_looked_for(data):
+    cfg = config(data, ann_file='gone.json', backend_args=dict(backend='local'))
+    with pytest.raises(FileNotFoundError, match='gone.json'):
+        check_data_files(cfg, 'train')
