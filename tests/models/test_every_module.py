@@ -22,6 +22,7 @@ from mmpvg.models.adapter import (
     SamplingPlaces,
     SpatialPrior,
 )
+from mmpvg.models.heads import build_segmenter_mask_head
 from mmpvg.models.layers.windows import Grid
 
 ARCH = dict(embed_dims=24, num_layers=4, num_heads=2)
@@ -148,7 +149,27 @@ def added(module: nn.Module, x: Tensor, grid: Grid) -> Tensor:
 
 
 GAUSSIAN_WINDOWS = dict(window_size=2, global_blocks=(1, 3), gaussian_bias='head')
+
+
+def segmenter_head() -> nn.Module:
+    return build_segmenter_mask_head(
+        in_channels=DIMS,
+        channels=DIMS,
+        num_classes=3,
+        num_layers=1,
+        num_heads=HEADS,
+        embed_dims=DIMS,
+        drop_path_rate=0.0,
+        drop_rate=0.0,
+        attn_drop_rate=0.0,
+        dropout_ratio=0.0,
+    )
+
+
 CASES = {
+    'segmenter head': Case(
+        segmenter_head, lambda m, x, grid: m([x]), lambda b, grid: (b, DIMS, *grid), GRIDS
+    ),
     **{f'vit {name}': vit(pe_delivery=name) for name in layers.PE_DELIVERIES if name != 'none'},
     'vit chain off': vit(pe_delivery=dict(base='mpvg', hierarchical=False, last_norm=1)),
     'vit without PE': vit(pe_type=None, pe_delivery='none', relative_position='mlp'),
