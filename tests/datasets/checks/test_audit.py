@@ -528,7 +528,7 @@ def background(annotation):
         [[10, 10, 20, 20, 20, 10, 10, 20]],
         [[2, 7, 2, 9, 2, 8], [10, 10, 20, 10, 20, 20, 10, 20]],
     ],
-    ids=str,
+    ids=lambda mask: getattr(mask, '__name__', str(mask)),
 )
 @pytest.mark.parametrize('which', [one, every])
 def test_masks_without_content(cfg, sample_data, tmp_path, mask, which):
