@@ -166,8 +166,11 @@ class _Fitting(TokenFitting):
     def _layer_scale(self) -> None:
         name = 'blocks.0.ls1.gamma'
         # For an adapter's checkpoint in a plain ViT, _take_equal names the type that it needs.
-        of_adapter = any(key.startswith('spatial_prior.') for key in self.left)
-        if name in self.left and name not in self.target and not of_adapter:
+        parts = [
+            any(key.startswith('spatial_prior.') for key in keys)
+            for keys in (self.left, self.target)
+        ]
+        if name in self.left and name not in self.target and parts != [True, False]:
             raise self._fail('it has LayerScale; set layer_scale=1.0 (its own factors are loaded)')
         if name in self.target and name not in self.left:
             for name in self.target:

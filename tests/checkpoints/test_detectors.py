@@ -254,5 +254,5 @@ def test_a_released_vit_adapter_gives_its_own_maps(make_timm, tmp_path):
             assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match=r'layer_scale=1\.0'):
         PretrainedViT(str(tmp_path / 'adapter.pth'))(
-            MPVGViTAdapter(ARCH, conv_channels=8, deform_ratio=0.5, img_size=64)
+            MPVGViTAdapter(ARCH, conv_channels=8, deform_ratio=0.5, img_size=64, layer_scale=None)
         )
