@@ -23,7 +23,7 @@ _DET_META = (
 _FLIPS = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
 
 
-def use_tta(cfg: Config) -> None:
+def use_tta(cfg: Config) -> tuple[str, ...]:
     """Wrap the model of a config and replace its test pipeline.
 
     They come from ``tta_model`` and ``tta_pipeline``. A detector's or classifier's config may leave
@@ -33,12 +33,16 @@ def use_tta(cfg: Config) -> None:
     Args:
         cfg: The config of the run, changed in place.
 
+    Returns:
+        Prefixes of parameters of the checkpoint that the tested model does without.
+
     Raises:
         ValueError: If a segmenter's config lacks either setting.
     """
+    left_out: tuple[str, ...] = ()
     if cfg.get('default_scope') == 'mmdet':
         complete_for_detection(cfg)
-        _drop_masks(cfg)
+        left_out = _drop_masks(cfg)
     elif cfg.get('default_scope') == 'mmpretrain':
         complete_for_classification(cfg)
     elif missing := [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]:
@@ -47,6 +51,7 @@ def use_tta(cfg: Config) -> None:
         )
     cfg.model = ConfigDict(**deepcopy(cfg.tta_model), module=cfg.model)
     innermost_dataset(cfg.test_dataloader).pipeline = cfg.tta_pipeline
+    return left_out
 
 
 def evaluators(cfg: Config) -> list[ConfigDict]:
@@ -83,11 +88,12 @@ def complete_for_classification(cfg: Config) -> None:
         cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[_FLIPS, [pack]])]
 
 
-def _drop_masks(cfg: Config) -> None:
+def _drop_masks(cfg: Config) -> tuple[str, ...]:
     if cfg.model.get('roi_head', {}).get('mask_head') is None:
-        return
+        return ()
     cfg.model.roi_head.update(mask_roi_extractor=None, mask_head=None)
     for evaluator in evaluators(cfg):
         if 'segm' in evaluator.get('metric', ()):
             evaluator.metric = 'bbox'
     print_log('mmpvg: --tta tests boxes only, as mmdet merges no masks', level=logging.WARNING)
+    return ('roi_head.mask_head.',)

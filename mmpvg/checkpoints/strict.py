@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
@@ -50,19 +51,36 @@ def fit_weights(model: nn.Module, checkpoint: Any, source: str | None) -> None:
 
 
 @contextmanager
-def strict_loading(runner: Runner, source: str | None) -> Iterator[None]:
+def strict_loading(
+    runner: Runner, source: str | None, left_out: Sequence[str] = ()
+) -> Iterator[None]:
     """Let a runner load checkpoints wholly or not at all; mmengine's leaves out what does not fit.
 
     Args:
         runner: Just built. It loads when it tests, after its hooks have started.
         source: The checkpoint, for the message.
+        left_out: Prefixes of parameters that the model does without on purpose.
 
     Raises:
         ValueError: If it does not fit the model.
     """
     runner.load_checkpoint = partial(runner.load_checkpoint, strict=True)
+    if left_out:
+        runner.register_hook(_LeaveOut(tuple(left_out)))
     with _misfits_named(source):
         yield
+
+
+class _LeaveOut(Hook):
+    """Takes parameters out of a checkpoint before it is loaded."""
+
+    def __init__(self, prefixes: tuple[str, ...]) -> None:
+        self.prefixes = prefixes
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        weights = checkpoint.get('state_dict', checkpoint)
+        for name in [name for name in weights if name.startswith(self.prefixes)]:
+            del weights[name]
 
 
 @contextmanager

@@ -192,15 +192,14 @@ def test(argv: Sequence[str] | None = None) -> dict:
     cfg.load_from = None if untrained else _existing_checkpoint(args.checkpoint)
     if args.show or args.show_dir:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
-    if args.tta:
-        use_tta(cfg)
+    left_out = use_tta(cfg) if args.tta else ()
     dump = keep_predictions(cfg, args.out) if args.out else None
     check_data_files(cfg, 'test')
     fit_to_host(cfg)
     runner = _build_runner(cfg)
     if dump is not None:
         runner.test_evaluator.metrics.append(dump())
-    with strict_loading(runner, args.checkpoint):
+    with strict_loading(runner, args.checkpoint, left_out):
         metrics = runner.test()
     leave_process_group()
     return metrics

@@ -49,7 +49,11 @@ def check_boxes(table: CocoTable, training: bool) -> list[Finding]:
     for row in np.flatnonzero(~finite | empty | outside | beyond):
         detail = f'box {table.annotations[row]["bbox"]}'
         if not finite[row]:
-            findings.append(table.finding(row, 'not finite', detail, effect))
+            # mmdet drops a box with a NaN and keeps an infinite one, which CheckLoaded refuses.
+            kept = training and not np.isnan(boxes[row]).any()
+            findings.append(
+                table.finding(row, 'not finite', detail, 'replaced' if kept else effect)
+            )
         elif outside[row]:
             findings.append(table.finding(row, 'box outside the image', detail, effect))
         elif empty[row]:

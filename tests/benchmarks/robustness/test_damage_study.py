@@ -43,5 +43,5 @@ def test_labels_outside_the_classes_stop(repo, sample_data, tmp_path):
         (*OPTIONS, 'train_cfg.max_iters=6'),
         kinds=['label outside'],
     )
-    assert result.exit_code == 1 and result.found == 11
+    assert result.exit_code == 2 and result.found == 11
     assert 'has the labels [76], but there are 6 classes' in result.last_line

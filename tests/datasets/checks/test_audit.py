@@ -204,6 +204,7 @@ WRONG = {
     'area null': (one('area', None), 'area is not a number', 'stops'),
     'area 0': (every('area', 0), 'no object is left', 'senseless'),
     'nan': (one('bbox', [float('nan'), 1, 9, 9]), 'not finite', 'left out'),
+    'infinite': (one('bbox', [1, 1, float('inf'), 9]), 'not finite', 'replaced'),
     'box outside': (one('bbox', [1000, 1, 9, 9]), 'box outside the image', 'left out'),
     'box beyond': (one('bbox', [1, 1, 999, 9]), 'box beyond the image', 'unnoticed'),
     'no width': (one('bbox', [1, 1, 0, 9]), 'box without area', 'left out'),

@@ -27,7 +27,7 @@ EXPECTED = {
     'image is text': ('image cannot be decoded', 'replaced'),
     'box without area': ('box without area', 'left out'),
     'box outside': ('box outside the image', 'left out'),
-    'box not finite': ('not finite', 'left out'),
+    'box not finite': ('not finite', 'replaced'),
     'category unknown': ('category outside the classes', 'left out'),
     'mask of another size': ('mask of another size', 'replaced'),
     'no object': ('no object', 'noted'),
