@@ -191,7 +191,7 @@ def test_an_exported_cdpath_changes_nothing(repo, tmp_path):
     done = subprocess.run(
         command, cwd=repo, env=environment, capture_output=True, text=True, check=False
     )
-    assert 'no_such_config.py' in done.stderr and done.returncode == 1
+    assert 'no_such_config.py' in done.stderr and done.returncode == 2
     assert 'tools/train.py' in done.stderr and 'No module named' not in done.stderr
 
 
