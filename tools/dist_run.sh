@@ -39,27 +39,31 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # (mmpvg/utils/preemption.py), and read here that this script was told to end before they started.
 MMPVG_EXIT_CODE_FILE=$(mktemp)
 export MMPVG_EXIT_CODE_FILE
+# To the processes of the run, which save and exit; torchrun would kill them after 30 seconds.
+launcher=
+pass_on() {
+    local child children
+    echo told >>"$MMPVG_EXIT_CODE_FILE"
+    if [[ $script == train.py ]]; then
+        # Those that take signals; one that does not yet will find that it was told.
+        for child in $(sed -n 's/^pid //p' "$MMPVG_EXIT_CODE_FILE"); do
+            if is_child "$child"; then kill -TERM "$child" 2>/dev/null || true; fi
+        done
+        return
+    fi
+    children=$(pgrep -P "$launcher" 2>/dev/null || cat "/proc/$launcher/task/$launcher/children" 2>/dev/null || true)
+    # shellcheck disable=SC2086  # several
+    kill -TERM ${children:-$launcher} 2>/dev/null || true
+}
+is_child() { # of the launcher; the number of a process that has died may be another's
+    [[ $(ps -o ppid= -p "$1" 2>/dev/null | tr -d ' ') == "$launcher" ]] ||
+        grep -qsx "PPid:[[:space:]]*$launcher" "/proc/$1/status"
+}
+[[ $script != train.py ]] || trap pass_on TERM USR1
 trap 'rm -f "$MMPVG_EXIT_CODE_FILE"' EXIT
 # All processes that are started again belong to one run, which goes on from its own checkpoints.
 export MMPVG_RUN=${MMPVG_RUN:-${RDZV_ID:-$(date +%s)-$$-$RANDOM}}
 
-# To the processes of the run, which save and exit; torchrun would kill them after 30 seconds.
-launcher=
-pass_on() {
-    local children child
-    echo told >>"$MMPVG_EXIT_CODE_FILE"
-    children=$(cat "/proc/$launcher/task/$launcher/children" 2>/dev/null || pgrep -P "$launcher" 2>/dev/null || true)
-    for child in $children; do
-        # One that takes no signals yet would be killed. It will find that it was told.
-        if [[ $script != train.py ]] || grep -qx "pid $child" "$MMPVG_EXIT_CODE_FILE"; then
-            kill -TERM "$child" 2>/dev/null || true
-        fi
-    done
-    if [[ $script != train.py && -z $children ]]; then
-        kill -TERM "$launcher" 2>/dev/null || true
-    fi
-}
-[[ $script != train.py ]] || trap pass_on TERM USR1
 # A process group of its own, without which bash lets what it starts in the background ignore Ctrl-C.
 set -m
 PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" python -m torch.distributed.run \
