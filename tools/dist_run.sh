@@ -49,11 +49,11 @@ pass_on() {
         for child in $(sed -n 's/^pid //p' "$MMPVG_EXIT_CODE_FILE"); do
             if is_child "$child"; then kill -TERM "$child" 2>/dev/null || true; fi
         done
-        return
+    else
+        children=$(pgrep -P "$launcher" 2>/dev/null || cat "/proc/$launcher/task/$launcher/children" 2>/dev/null || true)
+        # shellcheck disable=SC2086  # several
+        kill -TERM ${children:-$launcher} 2>/dev/null || true
     fi
-    children=$(pgrep -P "$launcher" 2>/dev/null || cat "/proc/$launcher/task/$launcher/children" 2>/dev/null || true)
-    # shellcheck disable=SC2086  # several
-    kill -TERM ${children:-$launcher} 2>/dev/null || true
 }
 is_child() { # of the launcher; the number of a process that has died may be another's
     [[ $(ps -o ppid= -p "$1" 2>/dev/null | tr -d ' ') == "$launcher" ]] ||
