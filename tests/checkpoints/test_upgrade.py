@@ -221,7 +221,7 @@ def test_the_arch_that_would_fit_is_named(make_vit, tmp_path):
         (lambda s: s.pop('blocks.1.attn.proj.weight'), 'lacks 1 .* blocks.1.attn.proj.weight'),
         (lambda s: s.pop('pos_embed'), 'no learned position embedding'),
         (
-            lambda s: s.update({'blocks.0.attn.rel_pos_h': torch.ones(3)}),
+            lambda s: s.update({'blocks.0.attn.rel_pos_h': torch.ones(3, 16)}),
             "set its relative_position='decomposed'",
         ),
         (lambda s: s.update({'norm_pre.weight': torch.ones(48)}), 'CLIP'),

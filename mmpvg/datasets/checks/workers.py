@@ -27,7 +27,13 @@ def map_in_processes(
         return
     pool = ProcessPoolExecutor(jobs, initializer=_start, initargs=(work,))
     try:
-        yield from pool.map(_do, items, chunksize=chunk)
+        # An interrupt is for the process that waits: those that start here inherit the mask.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            results = pool.map(_do, items, chunksize=chunk)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        yield from results
     finally:
         # After an interrupt, what is not begun is never done.
         pool.shutdown(cancel_futures=True)
@@ -36,8 +42,6 @@ def map_in_processes(
 def _start(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
-    # An interrupt is for the process that waits.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _do(item: Any) -> Any:
