@@ -21,7 +21,7 @@ from .opcodes import names_in
 
 __all__ = ['Placeholder', 'RefusedFileError', 'load_pth', 'placeholders_in']
 
-# Since 2.5 torch can be told of classes that are harmless.
+# Since 2.5 torch takes a list of classes that are harmless.
 _TORCH_READS = hasattr(torch.serialization, 'safe_globals')
 
 # First bytes of a file in the format that torch.save wrote before 1.6: a pickled number.
@@ -58,21 +58,21 @@ def load_pth(path: str | Path) -> Any:
 
 
 def _why(error: Exception) -> str:
-    told = str(error)
-    if named := re.search(r'GLOBAL (\S+)', told):
+    reason = str(error)
+    if named := re.search(r'GLOBAL (\S+)', reason):
         return forbidden(named[1])
     # torch surrounds its reason with advice to read without its restrictions.
-    told = told.split('WeightsUnpickler error:')[-1].strip().split('\n')[0][:160]
-    if 'Unsupported operand' in told:
+    reason = reason.split('WeightsUnpickler error:')[-1].strip().split('\n')[0][:160]
+    if 'Unsupported operand' in reason:
         return (
-            f'torch does not read its pickle safely ({told}), which is of another protocol than '
+            f'torch does not read its pickle safely ({reason}), which is of another protocol than '
             'torch.save writes; save it again without pickle_protocol'
         )
     if type(error).__name__ == 'UnpicklingError':
-        return f'it does what no weights need ({told}); get the weights elsewhere'
+        return f'it does what no weights need ({reason}); get the weights elsewhere'
     return (
         'it is truncated or no checkpoint of torch; download it again '
-        f'({type(error).__name__}: {told})'
+        f'({type(error).__name__}: {reason})'
     )
 
 
