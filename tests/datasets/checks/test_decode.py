@@ -1,7 +1,6 @@
 """Every kind of damage is found, and nothing in whole data."""
 
 import csv
-import signal
 from collections import defaultdict
 from pathlib import Path
 
@@ -144,7 +143,7 @@ def test_jobs_are_one_or_more(run_refused, jobs):
 
 def test_an_interrupt_of_the_check(run_tool, repo, monkeypatch, capsys):
     def interrupted(*args):
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr('mmpvg.datasets.checks.audit.audit', interrupted)
     with pytest.raises(SystemExit) as ended:
