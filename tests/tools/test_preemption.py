@@ -28,6 +28,12 @@ OPTIONS = (
 )
 
 
+def default_signals():
+    # bash cannot trap what was ignored when it started.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture(scope='module')
 def start(repo, sample_data):
     """Starts dist_train.sh on two processes."""
@@ -45,6 +51,7 @@ def start(repo, sample_data):
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **hidden, **environment},
+                preexec_fn=default_signals,
             )
         running.append(process)
         return process
