@@ -109,7 +109,7 @@ def _optimizer_differences(runner: Runner, checkpoint: dict) -> list[str]:
         # Several optimizers, each with groups of its own.
         return []
     found = checkpoint['optimizer']
-    told = checkpoint['meta'].get(_NAMES_KEY)
+    saved = checkpoint['meta'].get(_NAMES_KEY)
     own = _names(runner)
     sizes = [len(group) for group in own]
     if (others := [len(group['params']) for group in found['param_groups']]) != sizes:
@@ -117,14 +117,14 @@ def _optimizer_differences(runner: Runner, checkpoint: dict) -> list[str]:
             f'its optimizer has {sum(others)} parameters in {len(others)} groups in place of '
             f'{sum(sizes)} in {len(sizes)}'
         ]
-    if told is not None and told != own:
+    if saved is not None and saved != own:
         moved = [
             f'{other} in place of {name}'
-            for name, other in zip(sum(own, []), sum(told, []))
+            for name, other in zip(sum(own, []), sum(saved, []))
             if name != other
         ]
         return [f'its optimizer has {_few(moved)}']
-    if told is None and isinstance(runner, Runner):
+    if saved is None and isinstance(runner, Runner):
         # Not of our CheckpointHook: averages of a parameter have its shape.
         parameters = [p for group in wrapper.optimizer.param_groups for p in group['params']]
         numbers = [number for group in found['param_groups'] for number in group['params']]

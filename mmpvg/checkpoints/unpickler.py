@@ -1,6 +1,6 @@
 """A restricted unpickler for torch before 2.5; it goes with the support of those.
 
-Such a torch cannot be told which classes are harmless, runs TorchScript archives even with
+Such a torch takes no list of harmless classes, runs TorchScript archives even with
 ``weights_only=True``, and reads past the end of a tensor that is shorter than it should be.
 """
 

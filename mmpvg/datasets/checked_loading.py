@@ -49,10 +49,10 @@ class CheckLoaded(BaseTransform):
         size = tuple(image.shape[:2])
         if image.dtype.kind == 'f' and not np.isfinite(image).all():
             raise BrokenSampleError(f'{path} has pixels that are not finite')
-        told = results.get('height', size[0]), results.get('width', size[1])
-        if told != size:
-            message = f'{path} is {_told(size)}, its annotations say {_told(told)}'
-            _raise_of_size(path, told, message, 'size unlike its annotations')
+        stated = results.get('height', size[0]), results.get('width', size[1])
+        if stated != size:
+            message = f'{path} is {_told(size)}, its annotations say {_told(stated)}'
+            _raise_of_size(path, stated, message, 'size unlike its annotations')
         if results.get('gt_seg_map') is not None:
             _check_seg_map(results['gt_seg_map'], results.get('seg_map_path'), size, path)
         masks = results.get('gt_masks')
@@ -91,8 +91,8 @@ def _wide_labels(path: str | None) -> tuple[str, str] | None:
         return None
 
 
-def _raise_of_size(path: str | None, told: tuple[int, int], message: str, problem: str) -> None:
-    found = check_image_header(str(path), told[::-1]) if path and Path(path).exists() else []
+def _raise_of_size(path: str | None, stated: tuple[int, int], message: str, problem: str) -> None:
+    found = check_image_header(str(path), stated[::-1]) if path and Path(path).exists() else []
     for finding in found:
         if finding.problem.startswith('EXIF'):
             raise BrokenSampleError(f'{path} has {finding.detail}', finding.problem)
