@@ -36,14 +36,13 @@ def each_config_is_formatted_once():
 
 
 @pytest.fixture(autouse=True)
-def default_scope_ends_with_the_test():
-    """mmengine keeps the default scope of the last config for whoever comes next."""
+def no_default_scope():
+    """mmengine keeps the default scope of the last config, also of a fixture of a whole module."""
     from mmengine.registry import DefaultScope
 
-    before = dict(DefaultScope._instance_dict)
+    DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(autouse=True)
