@@ -242,6 +242,31 @@ def _backward(
     mask = mask if used else input.new_zeros(input.shape[0], 1)
     bias = weight.new_zeros(weight.shape[0])
     tensors = lifted(input, grad_output, input, weight, offset, mask, bias)
-    return torch.ops.torchvision._deform_conv2d_backward(
-        *tensors, *stride, *padding, *dilation, group, deformable_group, used
+    grads = list(
+        torch.ops.torchvision._deform_conv2d_backward(
+            *tensors, *stride, *padding, *dilation, group, deformable_group, used
+        )
     )
+    grads[2] = grads[2] * _reaches(tensors[3], weight.shape[2:], stride, padding, dilation)
+    return tuple(grads)
+
+
+def _reaches(
+    offset: Tensor, kernel: torch.Size, stride: _Pair, padding: _Pair, dilation: _Pair
+) -> Tensor:
+    """Whether samples lie less than a pixel above or left of the map: shaped as ``offset``.
+
+    Exactly a pixel outside, where offsets of zero put the border of a padded map, the derivative is
+    one of two: torchvision's is that into the map, compiled mmcv's is zero.
+    """
+    batch, _, *size = offset.shape
+    moves = offset.view(batch, -1, *kernel, 2, *size)
+    reaches = []
+    for axis in (0, 1):
+        tap, place = (torch.arange(n, device=offset.device) for n in (kernel[axis], size[axis]))
+        start = place * stride[axis] - padding[axis] + tap[:, None] * dilation[axis]
+        # Of all taps and places, (kernel, size), along the one axis.
+        start = start[:, None, :, None] if axis == 0 else start[:, None]
+        reaches.append(start + moves[:, :, :, :, axis] > -1)
+    both = reaches[0] & reaches[1]
+    return both[:, :, :, :, None].expand_as(moves).reshape(offset.shape)
