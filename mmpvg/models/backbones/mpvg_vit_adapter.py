@@ -60,7 +60,8 @@ class MPVGViTAdapter(MPVGViT):
 
     Images of any size are taken. The deformable attention samples in float32 under autocast.
 
-    Needs mmcv with its compiled operators, for the deformable attention; it runs on CPUs too.
+    Needs mmcv with operators for the deformable attention, compiled or compiler-free
+    (docs/operators.md); it runs on CPUs too.
 
     Args:
         arch: As ``MPVGViT``'s.
@@ -95,7 +96,7 @@ class MPVGViTAdapter(MPVGViT):
 
     Raises:
         ValueError: If an argument does not fit the others; the message names it and the fix.
-        ImportError: If mmcv is missing or has no compiled operators.
+        ImportError: If mmcv is missing or has no operators.
 
     Examples:
         >>> import torch
