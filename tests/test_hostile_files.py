@@ -160,6 +160,8 @@ OTHERS = {
     'deep key, memoized': deep_key(b'\x85q\x00'),
     'deep key of pairs': deep_key(b'K\x01\x86'),
     'deep key out of the memo': deep_key(b'q\x000(h\x00t'),
+    # Sixty tuples, which a hash visits 2**60 times.
+    'doubled key': lambda path, marker: archive(path, b'})' + b'q\x00h\x00\x86' * 60 + b'K\x01s'),
     'deep key, before torch 1.6': deep_key_before_1_6,
     'array of pointers': lambda path, marker: archive(
         path,

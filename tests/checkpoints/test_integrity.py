@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 
-from mmpvg.checkpoints.integrity import find_damage
+from mmpvg.checkpoints.safe_load import find_damage
 
 
 @pytest.fixture
