@@ -42,17 +42,21 @@ class Pixels(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def __str__(self) -> str:
+        """As a data_preprocessor takes them."""
+        mean, std = ([round(value, 3) for value in values] for values in self)
+        return f'mean={mean}, std={std}'
+
 
 class Weights(NamedTuple):
     """Weights as a source has them.
 
     Attributes:
         tensors: Name -> tensor, on the CPU, in the source's own naming.
-        grid: Grid (h, w) of the position embedding in patches, where the source tells it.
-        num_heads: Attention heads, where the source tells them; weights do not.
+        grid: Grid (h, w) of the position embedding in patches, if the source gives it.
+        num_heads: Attention heads, if the source gives them; weights do not.
         left: Other entries of the file that hold weights too, for instance ``state_dict_ema``.
-        pixels: Mean and standard deviation that its images were normalized with, by channel, of
-            pixels from 0 to 255, where the source tells them.
+        pixels: How its images were normalized, if the source gives it.
         notes: What the user should know about the source.
     """
 
