@@ -105,12 +105,9 @@ def _decomposed(source: SourceViT) -> dict[str, Any]:
     """ViTDet's relative position, whose tables have the sizes of windows and the native grid."""
     sides = {}
     for block in range(source.depth):
-        tables = [
-            source.tensors.get(f'blocks.{block}.attn.rel_pos.{axis}')
-            for axis in ('rows', 'columns')
-        ]
-        if all(table is not None for table in tables):
-            sides[block] = tuple((len(table) + 1) // 2 for table in tables)
+        names = [f'blocks.{block}.attn.rel_pos.{axis}' for axis in ('rows', 'columns')]
+        if all(name in source.tensors for name in names):
+            sides[block] = tuple((len(source.tensors[name]) + 1) // 2 for name in names)
     if not sides:
         return {}
     window, grid = min(sides.values()), max(sides.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -151,7 +152,7 @@ class _Fitting:
     def drop_unbuilt(self) -> None:
         """Leave out what comes after the last tap."""
         built = len(self.backbone.blocks)
-        ends = ('norm.',) if self.backbone.norm is None else ()
+        ends: tuple[str, ...] = ('norm.',) if self.backbone.norm is None else ()
         if not self.backbone.takes_last_pe():
             ends += ('pe_delivery.last_norm.',)
         for name in list(self.left):
@@ -237,7 +238,7 @@ class _Fitting:
             )
 
     def _fit_table(self, cls_row: Tensor | None) -> None:
-        ours = self.backbone.position_embedding
+        ours: Any = self.backbone.position_embedding
         if _TABLE in self.target and _TABLE in self.left:
             (h, w), (h_new, w_new) = (d[_TABLE].shape[1:3] for d in (self.left, self.target))
             if (h, w) != (h_new, w_new):

@@ -90,7 +90,7 @@ class SourceViT:
         rows = self.tensors['pos_embed']
         if rows.ndim == 4:  # as SAM's: the grid is the shape
             return {}, rows
-        extra = [name for name in ('cls_token', 'dist_token') if name in self.tensors]
+        extra: list[str] = [n for n in ('cls_token', 'dist_token') if n in self.tensors]
         if 'register_tokens' in self.tensors:
             extra += ['register_tokens'] * self.tensors['register_tokens'].shape[1]
         found, table = split_rows(rows, tuple(extra), grid or self.grid, native_grid, self.label)
