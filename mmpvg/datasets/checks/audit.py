@@ -10,10 +10,11 @@ from typing import Any
 
 from .annotations import WITHOUT_OBJECTS
 from .classes import check_joined
-from .coco import ImageItem, JsonFiles, audit_coco
+from .coco import ImageItem, audit_coco
 from .decode import check_dataset
 from .finding import Audit, Finding, in_evaluation, join_common
 from .image_files import check_image_header, image_loader
+from .json_file import JsonFiles
 from .label_maps import check_single_class_head
 from .listed import audit_classification, audit_segmentation
 from .sources import Source, sources_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from mmpvg.utils.errors import UserError
 
 from .finding import Finding
-from .truncation import is_truncated
 
 _ORIENTATION = 0x0112
 # EXIF orientations that exchange width and height.
@@ -128,13 +128,44 @@ def _open_any_size(file: BinaryIO) -> ImageFile.ImageFile:
     raise UnidentifiedImageError('unknown format')
 
 
+def _is_truncated(image: ImageFile.ImageFile) -> bool:
+    """Whether a file ends before its image does, in formats whose header or end shows it."""
+    file = image.fp
+    after_header = file.tell()
+    size = file.seek(0, 2)
+    try:
+        # Compressed data never hold the marker of the end; other data may follow it.
+        end = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}.get(image.format)
+        if end is not None:
+            for start in (max(after_header, size - 4096), after_header):
+                file.seek(start)
+                if end in file.read():
+                    return False
+            return True
+        if image.format == 'WEBP':
+            file.seek(4)
+            return size < struct.unpack('<I', file.read(4))[0] + 8
+        if image.format == 'TIFF':
+            tags = image.tag_v2
+            for start, length in ((273, 279), (324, 325)):
+                starts, lengths = tags.get(start, ()), tags.get(length, ())
+                if any(sum(strip) > size for strip in zip(starts, lengths)):
+                    return True
+        if image.format == 'BMP' and image.tile[0][0] == 'raw':
+            start, (_, stride, _) = image.tile[0][2], image.tile[0][3]
+            return size < start + stride * image.height
+    finally:
+        file.seek(after_header)
+    return False
+
+
 def _check_opened(
     path: str,
     image: ImageFile.ImageFile,
     expected: tuple[int, int] | None,
     load: LoadImageFromFile,
 ) -> list[Finding]:
-    if is_truncated(image):
+    if _is_truncated(image):
         if _decode(path, load) is None:
             return [Finding(path, 'image cannot be decoded', 'the file is truncated', 'replaced')]
         # Such as zeros in place of the rest, which decoders take for pixels.
