@@ -1,5 +1,6 @@
 """Hostile checkpoints of every kind, through every door: none runs, each gets one sentence."""
 
+import functools
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import torchvision.io  # noqa: F401  Registers the operator that writes a file.
 from huggingface_hub.utils import EntryNotFoundError
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import runner
 from mmengine.utils import digit_version
 from safetensors.torch import save_file
 
@@ -196,6 +198,15 @@ OTHERS = {
 KINDS = {**RUN, **OTHERS}
 
 
+collect_env_once = functools.cache(runner.collect_env)
+
+
+@pytest.fixture(autouse=True)
+def one_look_at_the_environment(monkeypatch):
+    """Each run logs the versions of all packages and compilers, which takes seconds to find."""
+    monkeypatch.setattr(runner, 'collect_env', collect_env_once)
+
+
 @pytest.fixture
 def make(tmp_path):
     def make(kind):
@@ -366,5 +377,5 @@ def test_every_door_refuses(run_refused, make, good, sample_data, door):
     slow = ('load_from', 'resume', 'backbone', 'Pretrained', 'test', 'compare')
     for kind in kinds[:2] if door in slow else kinds:
         path, marker = make(kind)
-        told = run_refused(*DOORS[door](path, good, image, CONFIG, sample_data))
-        assert f'cannot read {path}' in told and not marker.exists()
+        message = run_refused(*DOORS[door](path, good, image, CONFIG, sample_data))
+        assert f'cannot read {path}' in message and not marker.exists()

@@ -54,7 +54,7 @@ def test_truncated(checkpoint, left):
 
 
 def test_any_byte_of_the_directory(checkpoint):
-    """Whatever a damaged directory of members makes zipfile raise, it is told, not raised."""
+    """Whatever a damaged directory of members makes zipfile raise, it is returned, not raised."""
     content = checkpoint.read_bytes()
     begin = zipfile.ZipFile(checkpoint).start_dir
     for place in range(begin, len(content), 7):

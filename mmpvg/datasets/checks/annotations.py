@@ -112,7 +112,7 @@ def check_evaluated(content: Mapping, path: str, masks: bool) -> Iterator[Findin
             f'ids of {len(refused)} of {total} annotations, such as {refused[0]!r}, are not '
             'numbers, which ends the first evaluation; number them from 1'
         )
-        yield Finding(path, 'annotation id is no number', detail, 'stops evaluation')
+        yield Finding(path, 'annotation id is not a number', detail, 'stops evaluation')
     if any(a.get('id') == 0 for a in annotations):
         detail = 'COCO counts the annotation with id 0 as missed by every detector; number from 1'
         yield Finding(path, 'annotation id 0', detail, 'unnoticed')

@@ -57,11 +57,11 @@ def check_image_header(
 ) -> list[Finding]:
     """Check one image file for what its loader would get wrong, or not read.
 
-    Reads the header and, for truncation, the end of the file. Only files whose kind is rare (TIFF
-    with other than 8-bit RGB, more than 8 bits, what PIL does not know) are decoded.
+    Reads the header and, for truncation, the end of the file. Only rare kinds of files are decoded:
+    TIFF of other bands than 8-bit RGB, more than 8 bits, formats that PIL does not know.
 
     Args:
-        path: The file. What lies behind a URL is not looked at.
+        path: The file. A URL is not read.
         expected: Width and height in pixels according to the annotations; None if they hold no
             positions.
         loader: From ``image_loader``; None for the defaults of ``LoadImageFromFile``.
@@ -87,15 +87,7 @@ def check_image_header(
 
 @contextmanager
 def open_image(path: str | Path):
-    """Open an image with PIL, of any number of pixels, without decoding it.
-
-    ``PIL.Image.open`` refuses images of more than 179 million pixels.
-
-    Args:
-        path: The file.
-
-    Yields:
-        The image.
+    """Open an image with PIL without decoding it, also one of more than 179 million pixels.
 
     Raises:
         OSError: If the file cannot be read, or PIL does not know its format.
@@ -173,7 +165,9 @@ def _check_opened(
         return [Finding(path, 'end of the image is missing', detail, 'unnoticed')]
     limit = pixel_limit(load.imdecode_backend)
     if image.width * image.height > limit:
-        detail = f'{_told(image.size)}, and {load.imdecode_backend} reads at most {limit}; tile it'
+        detail = (
+            f'{_pixels(image.size)}, and {load.imdecode_backend} reads at most {limit}; tile it'
+        )
         return [Finding(path, 'image cannot be decoded', detail, 'replaced')]
     found = [*_page_findings(path, image)]
     if _is_plain(image):
@@ -199,7 +193,7 @@ def _page_findings(path: str, image: ImageFile.ImageFile) -> list[Finding]:
     if image.format == 'TIFF':
         size = image.size
         image.seek(1)
-        # A smaller copy of the first page is none of its own.
+        # A smaller copy of the first page is no page of its own.
         reduced = image.size != size or image.tag_v2.get(254, 0) & 1
         image.seek(0)
         if reduced:
@@ -230,12 +224,12 @@ def _size_findings(
         if tuple(expected) != swapped:
             return _unlike(path, size, expected)
         fix = _REMOVE_TAG if turned else _SAVE_TURNED
-        detail = f'{says}: {_told(size)}, but the annotations say {_told(expected)}; {fix}'
+        detail = f'{says}: {_pixels(size)}, but the annotations say {_pixels(expected)}; {fix}'
         return [Finding(path, 'EXIF orientation unlike the annotations', detail, 'replaced')]
     found = _unlike(path, size, expected)
     if not found and (turned or followed):
         detail = (
-            f'{says}, and the sizes do not tell whether the annotations do; draw some on the '
+            f'{says}, and the sizes do not show whether the annotations do; draw some on the '
             f'stored pixels: if they fit, {_REMOVE_TAG}; else {_SAVE_TURNED}'
         )
         return [Finding(path, 'EXIF orientation that no size confirms', detail, 'unnoticed')]
@@ -253,7 +247,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
 def _unlike(path: str, size: tuple[int, int], expected: tuple[int, int]) -> list[Finding]:
     if tuple(expected) == tuple(size):
         return []
-    detail = f'{_told(size)}, its annotations say {_told(expected)}'
+    detail = f'{_pixels(size)}, its annotations say {_pixels(expected)}'
     return [Finding(path, 'size unlike its annotations', detail, 'replaced')]
 
 
@@ -323,5 +317,5 @@ def _tiff_bands(path: str) -> int | None:
             return None
 
 
-def _told(size: Sequence[int]) -> str:
+def _pixels(size: Sequence[int]) -> str:
     return f'{size[0]}x{size[1]} pixels'
