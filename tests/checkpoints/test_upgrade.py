@@ -1,4 +1,4 @@
-"""Starting from a ViT of another project: what changes at first, what is refused, what is reported."""
+"""Starting from a ViT of another project: what changes, what is refused, what is reported."""
 
 import pytest
 import torch
