@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with one of the two stacks and mmpvg (editable) in it.
+# Creates a virtual environment with one of the two stacks and an editable install of mmpvg.
 #
 #   bash tools/setup_env.sh [--stack current|legacy] [--venv FOLDER]
 #
-# Steps already done are skipped, so after a failure run it again; once all is done it returns at
-# once. Environment: PYTHON (interpreter to use), MAX_JOBS (parallel compilers), CFLAGS, FORCE_CUDA=1
-# (CUDA operators although no GPU is visible), CUDA_VISIBLE_DEVICES= (none although one is), and
-# pip's own variables, e.g. PIP_FIND_LINKS for a folder of ready wheels.
+# Finished steps are skipped: after a failure, run it again. Environment variables: PYTHON
+# (interpreter), MAX_JOBS (parallel compilers), CFLAGS, FORCE_CUDA=1 (build CUDA operators without a
+# visible GPU), CUDA_VISIBLE_DEVICES= (build CPU operators only on a machine with a GPU), and pip's own
+# variables, e.g. PIP_FIND_LINKS for a folder of wheels.
 set -euo pipefail
-unset CDPATH # with it, cd prints where it went
+unset CDPATH # otherwise cd prints the folder
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'setup_env: %s\n' "$*" >&2; exit 1; }
@@ -37,8 +37,8 @@ pins=$root/requirements/$stack.txt
 state=$venv/.setup
 python=$venv/bin/python
 
-# A step is done when its stamp holds this key: the inputs' checksum, and where the clone lies, since
-# the editable install points there.
+# A step is done if its stamp contains this key: the checksum of the inputs, and the path of the clone,
+# to which the editable install points.
 inputs=("$pins" "$root"/requirements/{build,runtime,optional,tests}.txt
     "$root"/{setup.py,pyproject.toml,mmpvg/version.py})
 key="$root $(cat "${inputs[@]}" | cksum)"
@@ -54,7 +54,7 @@ fits() {
 }
 wanted="the $stack stack needs Python 3.10 to 3.$newest with its venv module"
 if [[ -x $python ]]; then
-    fits "$python" || fail "$venv holds Python $(describe "$python"), but $wanted: remove that folder."
+    fits "$python" || fail "$venv has Python $(describe "$python"), but $wanted: remove that folder."
     base=$python
 elif [[ -n ${PYTHON:-} ]]; then
     fits "$PYTHON" || fail "PYTHON=$PYTHON is version $(describe "$PYTHON"), but $wanted."
@@ -71,10 +71,10 @@ fi
 mkdir -p "$(dirname "$venv")"
 free_gb=$(($(df -Pk "$(dirname "$venv")" | awk 'NR == 2 {print $4}') / 1024 / 1024))
 if ! done_before torch && ((free_gb < 8)); then
-    fail "only $free_gb GB are free at $(dirname "$venv"), an environment needs 8: free some, or pass --venv."
+    fail "only $free_gb GB are free at $(dirname "$venv"), but an environment needs 8: free some space, or pass --venv."
 fi
 
-say "Making the $stack stack in $venv with Python $(describe "$base")"
+say "Creating the $stack stack in $venv with Python $(describe "$base")"
 started=$SECONDS
 [[ -x $python ]] || "$base" -m venv "$venv"
 mkdir -p "$state"
@@ -83,18 +83,18 @@ pip=("$python" -m pip --disable-pip-version-check)
 install=("${pip[@]}" install -c "$pins")
 mmcv=$(grep -oE '^(onedl-)?mmcv==.*' "$pins")
 
-# Prints, while a step runs, how long it has taken and what the log says last.
+# Prints the elapsed time and the last line of the log while a step runs.
 heartbeat() {
     local log=$1 start=$SECONDS line
     while sleep 20 >/dev/null 2>&1; do
-        # A compile is told by ninja's [done/all], anything else by its last line.
+        # For a compile, print ninja's [done/all]; otherwise, print the last line.
         line=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' "$log" | tail -n 1) || line=$(tail -n 1 "$log")
         printf '      %s  %.90s\n' "$(elapsed $((SECONDS - start)))" "${line#"${line%%[! ]*}"}"
     done
 }
 beat=
 trap '[[ -z $beat ]] || kill "$beat" 2>/dev/null || true' EXIT
-# pip and ninja end in order when interrupted, so bash would go on with the next command.
+# pip and ninja exit normally when interrupted, so bash would continue with the next command.
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -104,7 +104,7 @@ step() { # step NAME 'WHAT IT DOES' COMMAND...
     shift 2
     number=$((number + 1))
     if done_before "$name"; then
-        say "[$number/6] $what: done before"
+        say "[$number/6] $what: already done"
         return
     fi
     say "[$number/6] $what"
@@ -118,7 +118,7 @@ step() { # step NAME 'WHAT IT DOES' COMMAND...
     beat=
     if ((status)); then
         tail -n 5 "$log" | sed 's/^/      | /' >&2
-        fail "step $number ($what) failed, its log is $log; running the same command again continues here."
+        fail "step $number ($what) failed, see $log; run the same command again to continue here."
     fi
     printf '%s' "$key" >"$state/$name"
     say "      done in $(elapsed $((SECONDS - start)))"
@@ -133,19 +133,19 @@ import torch
 from mmcv.ops import get_compiling_cuda_version
 wants_cuda = torch.cuda.is_available() or os.environ.get('FORCE_CUDA') == '1'
 if wants_cuda and get_compiling_cuda_version() == 'not available':
-    sys.exit('mmcv has CPU operators only, but this machine wants CUDA ones')
+    sys.exit('mmcv has CPU operators only, but this machine needs CUDA operators')
 PY
 }
 
-# Prints what a compile lacks, nothing if it can start.
+# Prints what is missing for a compile, or nothing.
 compiler_lack() {
     local headers
     headers=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
     if ! command -v g++ >/dev/null && ! command -v clang++ >/dev/null; then
-        say 'mmcv has to be compiled and there is no C++ compiler (g++ or clang++) in PATH:' \
-            'install one (Debian, Ubuntu: apt install g++), or point PIP_FIND_LINKS at a ready wheel.'
+        say 'mmcv must be compiled, but there is no C++ compiler (g++ or clang++) in PATH:' \
+            'install one (Debian, Ubuntu: apt install g++), or set PIP_FIND_LINKS to a folder with a wheel.'
     elif [[ ! -f $headers/Python.h ]]; then
-        say "mmcv has to be compiled and $headers/Python.h is missing:" \
+        say "mmcv must be compiled, but $headers/Python.h is missing:" \
             'install the headers of that Python (Debian, Ubuntu: apt install python3-dev).'
     fi
 }
@@ -154,34 +154,34 @@ compile_mmcv() { # compile_mmcv [PIP OPTION...]
     if "$python" -c 'import os, sys, torch
 sys.exit(not (torch.cuda.is_available() or os.environ.get("FORCE_CUDA") == "1"))'; then
         "$python" -c 'import sys; from torch.utils.cpp_extension import CUDA_HOME; sys.exit(not CUDA_HOME)' || {
-            say 'A GPU is visible but no CUDA toolkit (nvcc): install the one of torch.version.cuda and set CUDA_HOME,'
-            say 'or, for CPU operators only, run again with CUDA_VISIBLE_DEVICES= (empty).'
+            say 'A GPU is visible, but there is no CUDA toolkit (nvcc): install the version of torch.version.cuda and'
+            say 'set CUDA_HOME, or run again with CUDA_VISIBLE_DEVICES= (empty) to build CPU operators only.'
             return 1
         }
     else
-        # Shortens the compile; CPU training does not spend its time in these operators.
+        # Shortens the compile; CPU training spends little time in these operators.
         export CFLAGS=${CFLAGS--O1 -g0 -w}
     fi
-    # Its build imports the torch installed above, hence no isolation.
+    # The build imports the torch installed above, which requires --no-build-isolation.
     MAX_JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)} \
         "${install[@]}" -v --no-build-isolation --no-binary "${mmcv%%==*}" "$@" "$mmcv"
 }
 
 install_mmcv() {
     local lack
-    # After a change of the pins or a break, what is installed may do as it is.
+    # After a change of the pins or an interruption, the installed package may already work.
     if "${pip[@]}" freeze | grep -x "$mmcv" && mmcv_works; then return; fi
     if [[ $ready == yes ]]; then
         "${install[@]}" --only-binary "${mmcv%%==*}" "$mmcv" || return
         if mmcv_works; then return; fi
-        say 'The ready wheel does not fit, compiling.'
+        say 'The wheel does not work here; compiling.'
         lack=$(compiler_lack)
         if [[ -n $lack ]]; then say "$lack"; return 1; fi
     else
-        # pip may hold the wheel of an earlier compile, for this torch or another.
+        # pip may have cached the wheel of an earlier compile, for this torch version or another one.
         compile_mmcv || return
         if mmcv_works; then return; fi
-        say 'The build does not work, compiling anew.'
+        say 'The build does not work; compiling again.'
     fi
     compile_mmcv --force-reinstall --no-deps --no-cache-dir && mmcv_works
 }
@@ -191,21 +191,21 @@ step build 'pip, setuptools, wheel, ninja' "${install[@]}" -U -r "$root/requirem
 ready=no
 if "${pip[@]}" install -q --dry-run --no-deps --only-binary :all: "$mmcv" >/dev/null 2>&1; then ready=yes; fi
 if [[ $ready == yes ]]; then
-    how="$mmcv: installs a ready wheel"
-    mmcv_plan='a ready wheel is at hand, nothing to compile: under a minute'
+    how="$mmcv: installing a wheel"
+    mmcv_plan='a wheel is available, nothing to compile: under a minute'
 else
     if ! done_before mmcv; then
         lack=$(compiler_lack)
         [[ -z $lack ]] || fail "$lack"
     fi
-    how="$mmcv: compiles"
-    mmcv_plan='no ready wheel, so it is compiled: 5 to 12 minutes on 2 cores, longer with CUDA operators'
+    how="$mmcv: compiling"
+    mmcv_plan='no wheel is available, so it is compiled: 5 to 12 minutes on 2 cores, longer with CUDA operators'
 fi
-say 'What follows, with times measured on 2 cores and a fast network:'
+say 'Next steps, with times measured on 2 cores and a fast network:'
 say '  [2/6] torch and torchvision: 1 to 3 minutes'
 say "  [3/6] mmcv: $mmcv_plan"
 say '  [4/6] the other packages: about 1 minute'
-say '  [5/6], [6/6] mmpvg itself, then a trial import of everything: under a minute'
+say '  [5/6], [6/6] mmpvg, then a trial import of everything: under a minute'
 
 step torch 'torch, torchvision, numpy' "${install[@]}" torch torchvision numpy
 step mmcv "$how" install_mmcv
