@@ -6,6 +6,7 @@ model = dict(
     data_preprocessor=dict(mean=half, std=half),
     backbone=dict(
         pe_type=None, pe_delivery='none', relative_position='mlp', qkv_bias=False,
-        layer_scale=1e-6, gaussian_bias='head', gaussian_blocks='window', init_cfg=init_cfg,
+        layer_scale_init_value=1e-6, gaussian_bias=dict(per='head', blocks='window'),
+        init_cfg=init_cfg,
     ),
 )  # fmt: skip

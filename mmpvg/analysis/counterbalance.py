@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones.mpvg_vit import MPVGViT
+from ..models.backbones import PlainViT
 from ..models.layers.windows import Grid
 from .inspection import NetworkRecord, record_network
 
@@ -59,7 +59,7 @@ class Counterbalance:
     last_norm: LastNorm
 
 
-def measure_counterbalance(vit: MPVGViT, batches: Iterable[Tensor]) -> Counterbalance:
+def measure_counterbalance(vit: PlainViT, batches: Iterable[Tensor]) -> Counterbalance:
     """Correlate token embeddings and PE in every block.
 
     The token embedding of block l is ``LN_x,l(x_l)``, the PE ``p_l``; both after their norms, as
@@ -139,7 +139,7 @@ def _last_norm_maps(record: NetworkRecord) -> Tensor:
     return torch.stack([before.norm(dim=2), after.norm(dim=2), cosine]).sum(1)
 
 
-def _bias_variances(vit: MPVGViT) -> tuple[float | None, float | None]:
+def _bias_variances(vit: PlainViT) -> tuple[float | None, float | None]:
     norms = vit.norm, vit.pe_delivery.last_norm
     return tuple(
         None if norm is None else norm.bias.detach().double().var(unbiased=False).item()

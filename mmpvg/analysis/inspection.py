@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones.mpvg_vit import MPVGViT
+from ..models.backbones import PlainViT
 from ..models.layers.windows import Grid
 
 
@@ -35,7 +35,7 @@ class InspectedModel:
     """
 
     name: str
-    vit: MPVGViT
+    vit: PlainViT
     mean: tuple[float, ...]
     std: tuple[float, ...]
     rgb: bool
@@ -130,14 +130,14 @@ def open_model(
     return InspectedModel(name or Path(config).stem, vit, **normalization, reader=reader)
 
 
-def find_vit(model: nn.Module) -> MPVGViT:
+def find_vit(model: nn.Module) -> PlainViT:
     """The ViT, plain or with an adapter, that a model is or holds.
 
     Raises:
         ValueError: If there is none.
     """
     for module in model.modules():
-        if isinstance(module, MPVGViT):
+        if isinstance(module, PlainViT):
             return module
     backbone = type(getattr(model, 'backbone', model)).__name__
     raise UserError(
@@ -146,7 +146,7 @@ def find_vit(model: nn.Module) -> MPVGViT:
     )
 
 
-def native_grid(vit: MPVGViT) -> Grid:
+def native_grid(vit: PlainViT) -> Grid:
     """The grid of the PE table; 14x14 for a network without one."""
     return (14, 14) if vit.position_embedding is None else vit.position_embedding.grid
 
@@ -209,7 +209,7 @@ class NetworkRecord(NamedTuple):
     last: Tensor
 
 
-def record_network(vit: MPVGViT, images: Tensor) -> NetworkRecord:
+def record_network(vit: PlainViT, images: Tensor) -> NetworkRecord:
     """Send images through a network and keep what every block takes and gives.
 
     Args:
@@ -234,7 +234,7 @@ def record_network(vit: MPVGViT, images: Tensor) -> NetworkRecord:
 
 
 @contextmanager
-def _watched_blocks(vit: MPVGViT) -> Iterator[list[tuple]]:
+def _watched_blocks(vit: PlainViT) -> Iterator[list[tuple]]:
     """Collect (embedding, pe, grid, output) of each block as it runs."""
     found: list[tuple] = []
     embeddings: list[Tensor] = []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones.mpvg_vit import MPVGViT
+from ..models.backbones import PlainViT
 from ..models.layers import resize_position_embedding
 from ..models.layers.windows import Grid
 from .counterbalance import pearson
@@ -68,7 +68,7 @@ def neighbour_contrast(pe: Tensor) -> float:
 
 
 def delivered_tables(
-    vit: MPVGViT, grid: Grid | None = None, kernel: str | None = None
+    vit: PlainViT, grid: Grid | None = None, kernel: str | None = None
 ) -> dict[str, Tensor]:
     """Every PE of a network at a grid.
 
@@ -124,7 +124,7 @@ class ResizeDistortion:
 
 
 def resize_distortions(
-    vit: MPVGViT,
+    vit: PlainViT,
     grids: Sequence[Grid],
     kernels: Sequence[str] = ('bicubic', 'bilinear', 'nearest-exact'),
 ) -> list[ResizeDistortion]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones.mpvg_vit import MPVGViT
+from ..models.backbones import PlainViT
 from .inspection import record_network
 
 #: What the PE may be while the field is measured.
@@ -66,7 +66,7 @@ def centre_token(grid: tuple[int, int]) -> tuple[int, int]:
     return (grid[0] - 1) // 2, (grid[1] - 1) // 2
 
 
-def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
+def centre_features(vit: PlainViT) -> Callable[[Tensor], list[Tensor]]:
     """The features of the centre token (``centre_token``): of every block, and at the end.
 
     Of each block the channel mean of its output; at the end that of what leaves the network, after
@@ -109,7 +109,7 @@ def share_outside(field: np.ndarray, patch_size: int) -> float:
 
 
 @contextmanager
-def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
+def pe_state(vit: PlainViT, state: str, seed: int = 0) -> Iterator[None]:
     """Let a network run with another PE table for a while.
 
     Args:
@@ -164,7 +164,7 @@ class LearntGaussian:
     sigma: tuple[float, ...]
 
 
-def learnt_gaussians(vit: MPVGViT) -> list[LearntGaussian]:
+def learnt_gaussians(vit: PlainViT) -> list[LearntGaussian]:
     """The Gaussian attention biases of a network; none for a network without."""
     return [
         LearntGaussian(

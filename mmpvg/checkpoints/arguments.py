@@ -72,7 +72,7 @@ def backbone_arguments(
         tensors[name].shape[1] for name in ('dist_token', 'register_tokens') if name in tensors
     )
     if 'blocks.0.ls1.gamma' in tensors:
-        arguments['layer_scale'] = 1.0
+        arguments['layer_scale_init_value'] = 1.0
     if 'norm.weight' not in tensors:
         arguments['final_norm'] = False
     return arguments
@@ -109,7 +109,7 @@ def _gaussian(source: SourceViT) -> dict[str, str]:
         raise UserError(
             f'{source.label} has a Gaussian bias in some blocks alone, which its windows would '
             'tell, but weights do not; load it with PretrainedViT into a backbone with the '
-            "window_size and gaussian_blocks='window' that it was trained with"
+            "window_size and gaussian_bias=dict(per=..., blocks='window') that it was trained with"
         )
     return {'gaussian_bias': 'block' if amplitudes[0].shape[0] == 1 else 'head'}
 
@@ -127,7 +127,7 @@ def _decomposed(source: SourceViT) -> dict[str, Any]:
     if not sides:
         return {}
     window, grid = min(sides.values()), max(sides.values())
-    found = {'relative_position': 'decomposed', 'relative_grid': grid}
+    found: dict[str, Any] = {'relative_position': dict(type='decomposed', grid=grid)}
     if window != grid:
         found['window_size'] = window[0]
         found['global_blocks'] = [block for block, side in sides.items() if side == grid]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones import VIT_ARCHS, MPVGViT
+from ..models.backbones import VIT_ARCHS, PlainViT
 from .report import LoadReport
 from .resize import Grid, adapt_channels, resize_patch_kernel
 from .source import SourceViT
@@ -21,7 +21,7 @@ PE_NORM_STARTS = ('zero', 'one')
 
 def fit(
     source: SourceViT,
-    backbone: MPVGViT,
+    backbone: PlainViT,
     grid: Grid | None = None,
     pe_norms: str = 'zero',
 ) -> tuple[dict[str, Tensor], LoadReport]:
@@ -50,7 +50,7 @@ def fit(
 class _Fitting(TokenFitting):
     """The steps of ``fit``; each moves tensors from what is left to what is done."""
 
-    def __init__(self, source: SourceViT, backbone: MPVGViT, grid: Grid | None, pe_norms: str):
+    def __init__(self, source: SourceViT, backbone: PlainViT, grid: Grid | None, pe_norms: str):
         super().__init__(source, backbone, grid)
         self.pe_norms = pe_norms
 
@@ -171,7 +171,9 @@ class _Fitting(TokenFitting):
             for keys in (self.left, self.target)
         ]
         if name in self.left and name not in self.target and parts != [True, False]:
-            raise self._fail('it has LayerScale; set layer_scale=1.0 (its own factors are loaded)')
+            raise self._fail(
+                'it has LayerScale; set layer_scale_init_value=1.0 (its own factors are loaded)'
+            )
         if name in self.target and name not in self.left:
             for name in self.target:
                 if re.fullmatch(r'blocks\.\d+\.ls[12]\.gamma', name):
@@ -221,7 +223,7 @@ class _Fitting(TokenFitting):
                 self.report.new[name] = 'zero, as the source has no bias there'
                 continue
             reason = next((r for p, r in starts.items() if re.fullmatch(p, name)), None)
-            if name.split('.')[0] in self.backbone.beside_the_vit:
+            if name.split('.')[0] in self.backbone.extra_modules:
                 reason = 'as initialized; the source is a ViT without it'
             if reason is None:
                 missing.append(name)
@@ -241,7 +243,7 @@ def _relative_fix(name: str, tensor: Tensor) -> str:
     side = (tensor.shape[0] + 1) // 2
     return (
         f'; it is for {side} patches along that axis: set window_size, or, in a global block, '
-        'relative_grid, to it'
+        'grid of relative_position, to it'
     )
 
 

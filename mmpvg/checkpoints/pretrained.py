@@ -12,7 +12,7 @@ from torch import nn
 from mmpvg.registry import WEIGHT_INITIALIZERS
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones import MPVGViT
+from ..models.backbones import PlainViT
 from .fitting import PE_NORM_STARTS, fit
 from .reading import read_weights
 from .report import LoadReport
@@ -74,10 +74,10 @@ class PretrainedViT:
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            TypeError: If the module is no MPVGViT.
+            TypeError: If the module is no ``PlainViT``.
             ValueError: If the source cannot be read or does not fit.
         """
-        if not isinstance(module, MPVGViT):
+        if not isinstance(module, PlainViT):
             raise TypeError(
                 f'mmpvg.PretrainedViT fills an MPVGViT, got {type(module).__name__}; put it in '
                 'init_cfg of the backbone, not of the whole model'

@@ -22,7 +22,9 @@ def find_sinusoid(table: Tensor, cls_row: Tensor | None) -> str | None:
         The ``pe_type`` of ``MPVGViT``, or None for any other table.
     """
     for pe_type in ('sinusoid_1d', 'sinusoid_2d') if table.shape[3] % 4 == 0 else ():
-        pe = PositionEmbedding(table.shape[1:3], table.shape[3], pe_type, cls_row is not None)
+        pe = PositionEmbedding(
+            table.shape[1:3], table.shape[3], pe_type, cls_token=cls_row is not None
+        )
         if same_rows(pe.table, table) and (cls_row is None or same_rows(pe.cls_row, cls_row)):
             return pe_type
     return None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones import MPVGViT
+from ..models.backbones import PlainViT
 from .report import LoadReport
 from .resize import Grid, split_rows
 from .sinusoids import find_sinusoid, same_rows
@@ -25,7 +25,7 @@ class TokenFitting:
         grid: Grid (h, w) of the source's PE, where rows alone do not tell.
     """
 
-    def __init__(self, source: SourceViT, backbone: MPVGViT, grid: Grid | None):
+    def __init__(self, source: SourceViT, backbone: PlainViT, grid: Grid | None):
         self.source = source
         self.backbone = backbone
         self.grid = grid or source.grid

@@ -123,7 +123,7 @@ def test_of_joined_test_sets_the_first_is_read(repo, tmp_path):
 @pytest.mark.skipif(not has_flex_attention(), reason="this torch's flex_attention trains no bias")
 def test_no_compiled_kernel_is_looked_into(repo):
     """Gradients are taken several times through one pass, which it may refuse."""
-    options = {'model.backbone.gaussian_bias': 'head', 'model.backbone.gaussian_kernel': 'flex'}
+    options = {'model.backbone.gaussian_bias': dict(per='head', kernel='flex')}
     model = open_model(repo / 'configs/sample/upernet_vit_mpvg_sample.py', 'none', options)
     assert not any(block.attn.flex for block in model.vit.blocks)
 

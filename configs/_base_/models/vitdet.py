@@ -7,7 +7,7 @@ model = dict(
     # image and lets boxes lie in it.
     data_preprocessor=dict(pad_size_divisor=1024),
     backbone=dict(
-        arch='deit-base', relative_position='decomposed', relative_grid=64, drop_path_rate=0.1
+        arch='deit-base', relative_position=dict(type='decomposed', grid=64), drop_path_rate=0.1
     ),
     neck=dict(in_channels='deit-base'),
     rpn_head=dict(num_convs=2),

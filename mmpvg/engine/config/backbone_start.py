@@ -7,7 +7,7 @@ import inspect
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
-from mmpvg.models import MPVGViT
+from mmpvg.models.backbones import PlainViT
 from mmpvg.utils.errors import UserError
 
 
@@ -35,8 +35,8 @@ def start_backbone(cfg: Config, checkpoint: str) -> None:
 def find_backbone(model: ConfigDict) -> ConfigDict | None:
     """The config of our backbone in that of a model, or None.
 
-    It is ``backbone``, or a part of a retriever's ``image_encoder``, if that is an
-    ``MPVGViT`` or a subclass.
+    It is ``backbone``, or a part of a retriever's ``image_encoder``, if that is a
+    ``PlainViT``.
     """
     encoder = model.get('image_encoder')
     for part in (model.get('backbone'), *(encoder if isinstance(encoder, list) else [encoder])):
@@ -47,4 +47,4 @@ def find_backbone(model: ConfigDict) -> ConfigDict | None:
 
 def _is_ours(type_: str | type | None) -> bool:
     found = MODELS.get(type_) if isinstance(type_, str) else type_
-    return inspect.isclass(found) and issubclass(found, MPVGViT)
+    return inspect.isclass(found) and issubclass(found, PlainViT)

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmpvg.models.backbones import MPVGViT
+from mmpvg.models.backbones import PlainViT
 from mmpvg.utils.errors import UserError
 
 # A multiple of 64 and of 56, the coarsest strides of patches of 16 and of 14 pixels.
@@ -72,14 +72,14 @@ def check_segmenter_sizes(cfg: Config, model: nn.Module) -> None:
 
     Args:
         cfg: The config of the run.
-        model: Its model, unwrapped; only segmenters on ``MPVGViT`` are checked.
+        model: Its model, unwrapped; only segmenters on a ``PlainViT`` are checked.
 
     Raises:
         ValueError: If the size of training crops, of windows of slide inference, or the divisor of
             test images is no multiple of the patch.
     """
     backbone, preprocessor = getattr(model, 'backbone', None), cfg.model.get('data_preprocessor')
-    if not isinstance(backbone, MPVGViT) or cfg.get('default_scope') != 'mmseg':
+    if not isinstance(backbone, PlainViT) or cfg.get('default_scope') != 'mmseg':
         return
     patch = backbone.patch_embed.patch_size
     preprocessor, test_cfg = preprocessor or {}, cfg.model.get('test_cfg') or {}

@@ -54,7 +54,7 @@ def step(model, size=(40, 48)):
 
 OPTIONS = [
     dict(pe_delivery='mpvg'),
-    dict(pe_delivery='lape', with_cls_token=True, num_registers=2, layer_scale=0.5),
+    dict(pe_delivery='lape', with_cls_token=True, num_registers=2, layer_scale_init_value=0.5),
     dict(pe_delivery=dict(base='mpvg', hierarchical=False, last_norm=1), with_cp=True),
     dict(pe_type=None, relative_position='mlp', gaussian_bias='head'),
     dict(window_size=3, relative_position='decomposed', with_cp=True),

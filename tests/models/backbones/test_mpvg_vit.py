@@ -95,7 +95,7 @@ def test_registers_and_layer_scale_are_timms(size):
         pe_delivery='default',
         with_cls_token=True,
         num_registers=3,
-        layer_scale=1.0,
+        layer_scale_init_value=1.0,
         out_type='cls_token',
     ).eval()
     state = oracle.state_dict()
@@ -127,7 +127,7 @@ def test_relative_position_alone_is_timms_vit_relpos(name, arch, size):
         pe_delivery='none',
         relative_position='mlp',
         qkv_bias=False,
-        layer_scale=1e-6,
+        layer_scale_init_value=1e-6,
         final_norm=False,
     ).eval()
     state = {n: v for n, v in oracle.eval().state_dict().items() if not n.startswith('fc_norm')}
@@ -315,7 +315,11 @@ def test_every_parameter_receives_a_gradient(delivery, pe_type, cls_token):
 @pytest.mark.parametrize('delivery', ['lape', 'mpvg'])
 def test_every_parameter_of_the_options_receives_a_gradient(delivery, out_type):
     vit = randomized(
-        arch=TINY, pe_delivery=delivery, with_cls_token=True, num_registers=2, layer_scale=0.1
+        arch=TINY,
+        pe_delivery=delivery,
+        with_cls_token=True,
+        num_registers=2,
+        layer_scale_init_value=0.1,
     )
     vit.out_type = out_type
     vit(torch.randn(2, 3, 80, 123))[0].square().sum().backward()
@@ -332,7 +336,7 @@ def test_gaussian_bias(kind, blocks, window_size, biased):
     arguments = dict(arch=TINY, window_size=window_size)
     if window_size:
         arguments['global_blocks'] = (1, 3)
-    vit = randomized(**arguments, gaussian_bias=kind, gaussian_blocks=blocks)
+    vit = randomized(**arguments, gaussian_bias=dict(per=kind, blocks=blocks))
     found = [i for i, block in enumerate(vit.blocks) if block.attn.bias is not None]
     assert found == biased
     assert {len(vit.blocks[i].attn.bias.a) for i in biased} == {1 if kind == 'block' else 3}
@@ -479,9 +483,10 @@ def test_layer_depths():
         (dict(window_size=14, with_cls_token=True), 'with_cls_token'),
         (dict(window_size=14, num_registers=4), 'num_registers=4'),
         (dict(num_registers=-1), '-1'),
-        (dict(gaussian_bias='layer'), "'layer'"),
-        (dict(gaussian_bias='head', gaussian_blocks='some'), "'some'"),
-        (dict(gaussian_bias='head', gaussian_blocks='window'), 'every block is global'),
+        (dict(gaussian_bias='layer'), "per='layer'; choose one of head, block"),
+        (dict(gaussian_bias=3), 'per=3'),
+        (dict(gaussian_bias=dict(per='head', blocks='some')), "'some'"),
+        (dict(gaussian_bias=dict(per='head', blocks='window')), 'every block is global'),
         (dict(out_type='pooled'), "'pooled'.*featmap"),
         (dict(out_type='cls_token'), 'with_cls_token=True'),
         (dict(img_size=8), 'got 8'),
@@ -497,13 +502,30 @@ def test_layer_depths():
         ),
         (dict(interpolate_mode='linear'), "unknown interpolate_mode 'linear'"),
         (dict(pe_delivery='none'), 'a learnable one would get no gradient'),
-        (dict(relative_position='swin'), "unknown relative_position 'swin'"),
-        (dict(relative_grid=(1, 2, 3)), r'relative_grid must be .* got \(1, 2, 3\)'),
-        (dict(gaussian_kernel='flash'), "got 'flash'"),
-        (dict(gaussian_kernel='flex'), 'set gaussian_bias'),
+        (dict(relative_position='swin'), "unknown relative_position type='swin'"),
         (
-            dict(gaussian_kernel='flex', gaussian_bias='head', relative_position='mlp'),
+            dict(relative_position=dict(type='decomposed', grid=(1, 2, 3))),
+            r'grid of relative_position must be .* got \(1, 2, 3\)',
+        ),
+        (dict(relative_position=dict(type='mlp', grid=14)), "grid=14, which type='mlp' does not"),
+        (dict(relative_position=dict(grid=14)), 'a dict with type and, if need be, grid'),
+        (dict(gaussian_bias=dict(kernel='flex')), 'a dict with per and, if need be, blocks, kern'),
+        (dict(gaussian_bias=dict(per='head', block='all')), "'block': 'all'"),
+        (
+            dict(gaussian_bias=dict(per='head', kernel='flash')),
+            "kernel='flash'; choose one",
+        ),
+        (
+            dict(gaussian_bias=dict(per='head', kernel='flex'), relative_position='mlp'),
             "got 'mlp'",
+        ),
+        (
+            dict(gaussian_bias=dict(per='head', kernel='flex'), window_size=7, global_blocks=()),
+            'no global block has the Gaussian',
+        ),
+        (
+            dict(gaussian_bias=dict(per='head', kernel='flex', blocks='window'), window_size=7),
+            'no global block has the Gaussian',
         ),
     ],
 )

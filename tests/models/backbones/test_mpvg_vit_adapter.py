@@ -7,9 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from mmpvg.models import MPVGViT, MPVGViTAdapter
+from mmpvg.models.backbones import PlainViT
 
 TINY = dict(embed_dims=48, num_layers=4, num_heads=3)
 BN = dict(type='BN')
+TOKENS = dict(with_cls_token=True, num_registers=2)
+WINDOWS = dict(window_size=3, global_blocks=(3,))
 SIZES = [(64, 96), (96, 64), (50, 77)]
 
 
@@ -136,21 +139,25 @@ def expected_pyramid(model, image, ratio_heads=3):
     strides = (8, 16, 32)
     blocks = model.double().blocks
     tokens, (h, w) = model.patch_embed(image.double())
+    extra = [token for token in (model.register_tokens, model.cls_token) if token is not None]
+    tokens, before = torch.cat([*extra, tokens], dim=1), sum(token.shape[1] for token in extra)
     # float32 in the resize of the PE, as everywhere.
-    delivered = model.pe_delivery(model.position_embedding((h, w)))
+    delivered = model.deliver_pe((h, w))
     x = tokens if delivered.input is None else tokens + delivered.input
     taps = []
-    for i, (first, last) in enumerate(model.runs):
+    for i, (first, last) in enumerate(model.interaction_indexes):
         name = f'interactions.{i}'
+        patches = x[0, before:]
         attended = paper.deformable(
-            f'{name}.injector', x[0], centres([x.view(h, w, -1)], [16]), maps, strides
+            f'{name}.injector', patches, centres([patches.view(h, w, -1)], [16]), maps, strides
         )
-        x = x + paper.w[f'{name}.injector.gamma'] * attended
+        patches = patches + paper.w[f'{name}.injector.gamma'] * attended
+        x = torch.cat([x[:, :before], patches[None]], dim=1)
         for block in range(first, last + 1):
             x = blocks[block](x, delivered.blocks[block], (h, w))
         if i == 3 and delivered.last_norm is not None:
             x = x + delivered.last_norm
-        feature = x[0].view(h, w, -1)
+        feature = x[0, before:].view(h, w, -1)
         for j in range(3 if i == 3 else 1):
             extractor = f'{name}.extractors.{j}'
             c = torch.cat([m.flatten(0, 1) for m in maps])
@@ -176,10 +183,11 @@ def expected_pyramid(model, image, ratio_heads=3):
     return outputs
 
 
+@pytest.mark.parametrize('options', [WINDOWS, TOKENS], ids=['windows', 'tokens'])
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'mpvg'])
 @pytest.mark.parametrize('size', [(64, 32), (50, 37)])
-def test_pyramid_is_that_of_the_papers_equations(size, delivery):
-    model = randomized(pe_delivery=delivery, window_size=3)
+def test_pyramid_is_that_of_the_papers_equations(size, delivery, options):
+    model = randomized(pe_delivery=delivery, **options)
     image = torch.randn(1, 3, *size)
     with torch.no_grad():
         ours = model(image)
@@ -200,24 +208,23 @@ def test_sizes_are_rounded_up_at_every_stride(size):
         assert m.shape == (2, 48, -(-size[0] // stride), -(-size[1] // stride))
 
 
+@pytest.mark.parametrize('options', [WINDOWS, TOKENS], ids=['windows', 'tokens'])
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
-def test_a_new_adapter_leaves_the_vit_as_it_is(delivery, monkeypatch):
+def test_a_new_adapter_leaves_the_vit_as_it_is(delivery, options, monkeypatch):
     torch.manual_seed(0)
-    model = MPVGViTAdapter(TINY, pe_delivery=delivery, norm_cfg=BN, window_size=3).eval()
-    vit = MPVGViT(
-        TINY, pe_delivery=delivery, window_size=3, layer_scale=1.0, out_indices=(0, 1, 2, 3)
-    ).eval()
+    model = MPVGViTAdapter(TINY, pe_delivery=delivery, norm_cfg=BN, **options).eval()
+    options = dict(options, layer_scale_init_value=1.0, out_indices=(0, 1, 2, 3))
+    vit = MPVGViT(TINY, pe_delivery=delivery, **options).eval()
     assert not any(i.injector.gamma.any() for i in model.interactions)
     state = model.state_dict()
     final = {name: value for name, value in vit.state_dict().items() if name.startswith('norm.')}
     vit.load_state_dict({**{n: state[n] for n in vit.state_dict() if n in state}, **final})
     taps = []
-    monkeypatch.setattr(model, '_output', lambda x, grid: taps.append(x) or x_map(x, grid))
+    feature_map = model._feature_map
+    monkeypatch.setattr(
+        model, '_feature_map', lambda x, grid: taps.append(x) or feature_map(x, grid)
+    )
     image = torch.randn(1, 3, 80, 112)
-
-    def x_map(x, grid):
-        return MPVGViT._output(model, x, grid)
-
     with torch.no_grad():
         model(image)
         tokens, _ = vit.forward_tokens(image)
@@ -226,7 +233,7 @@ def test_a_new_adapter_leaves_the_vit_as_it_is(delivery, monkeypatch):
         # After the last block MPVG's PE stands alone, where the ViT has its norm as well.
         last = taps[3]
         if delivery == 'mpvg':
-            pe = model.pe_delivery(model.position_embedding((5, 7))).last_norm
+            pe = model.deliver_pe((5, 7)).last_norm
             assert pe.any()
             last = last - pe
             wanted = vit.norm(last) + pe
@@ -318,9 +325,10 @@ def test_the_last_map_reaches_every_level_up_to_its_edge_at_odd_sizes():
             torch.testing.assert_close(m, torch.ones_like(m), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize('options', [{}, TOKENS], ids=['plain', 'tokens'])
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
-def test_every_parameter_receives_a_gradient(delivery):
-    model = randomized(pe_delivery=delivery).train()
+def test_every_parameter_receives_a_gradient(delivery, options):
+    model = randomized(pe_delivery=delivery, **options).train()
     sum(m.square().mean() for m in model(torch.randn(2, 3, 64, 96))).backward()
     still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not still
@@ -329,8 +337,7 @@ def test_every_parameter_receives_a_gradient(delivery):
 @pytest.mark.parametrize('relative', [None, 'mlp', 'decomposed'])
 def test_attention_biases_come_with_the_blocks(relative):
     model = randomized(
-        gaussian_bias='head',
-        gaussian_blocks='window',
+        gaussian_bias=dict(per='head', blocks='window'),
         window_size=3,
         global_blocks=(3,),
         relative_position=relative,
@@ -380,9 +387,11 @@ def test_a_model_that_is_half_precision_as_a_whole_runs():
         assert (got.float() - wanted).norm() < 0.1 * wanted.norm()
 
 
-def test_it_gives_maps_and_no_tokens():
-    with pytest.raises(NotImplementedError, match='gives maps, not tokens'):
-        randomized().forward_tokens(torch.randn(1, 3, 64, 96))
+def test_it_has_the_arguments_of_the_plain_vit_and_no_others():
+    assert isinstance(MPVGViTAdapter(TINY, norm_cfg=BN), PlainViT)
+    for argument in ('out_indices', 'final_norm', 'num_blocks', 'last_norm'):
+        with pytest.raises(TypeError, match=f"keyword argument '{argument}'"):
+            MPVGViTAdapter(TINY, norm_cfg=BN, **{argument: 1})
 
 
 def test_the_delivery_costs_its_norms_alone():
@@ -401,7 +410,7 @@ def test_the_delivery_costs_its_norms_alone():
 @pytest.mark.parametrize(('arch', 'more'), [('deit-tiny', 4_608), ('deit-small', 9_216)])
 def test_layer_scale_is_on_by_default_as_in_the_published_code(arch, more):
     with torch.device('meta'):
-        scaled, plain = MPVGViTAdapter(arch), MPVGViTAdapter(arch, layer_scale=None)
+        scaled, plain = MPVGViTAdapter(arch), MPVGViTAdapter(arch, layer_scale_init_value=None)
     count = [sum(p.numel() for p in model.parameters()) for model in (scaled, plain)]
     assert count[0] - count[1] == more
     gammas = [block.ls1.gamma for block in MPVGViTAdapter(TINY, norm_cfg=BN).blocks]
@@ -422,7 +431,7 @@ def test_layer_scale_is_on_by_default_as_in_the_published_code(arch, more):
 def test_published_sizes(arch, heads, values):
     with torch.device('meta'):
         model = MPVGViTAdapter(arch)
-    assert model.runs == [(0, 2), (3, 5), (6, 8), (9, 11)]
+    assert model.interaction_indexes == [(0, 2), (3, 5), (6, 8), (9, 11)]
     for interaction in model.interactions:
         for attention in (interaction.injector.attn, interaction.extractors[0].attn):
             assert attention.num_heads == heads and attention.num_points == 4
@@ -436,7 +445,7 @@ def test_published_sizes(arch, heads, values):
 def test_published_sizes_of_the_large_one(arch):
     with torch.device('meta'):
         model = MPVGViTAdapter(arch)
-    assert model.runs == [(0, 5), (6, 11), (12, 17), (18, 23)]
+    assert model.interaction_indexes == [(0, 5), (6, 11), (12, 17), (18, 23)]
     assert model.interactions[0].injector.attn.num_heads == 16
     assert model.interactions[0].injector.attn.value_proj.out_features == 512
 
@@ -456,9 +465,8 @@ def test_depths_and_weight_decay():
     ('kwargs', 'message'),
     [
         (dict(patch_size=14), 'patch_size=16'),
-        (dict(out_indices=(3,)), 'takes no out_indices'),
-        (dict(with_cls_token=True), 'takes no with_cls_token'),
-        (dict(interaction_indexes=[[0, 1], [2, 3]]), 'must be 4 runs'),
+        (dict(**TOKENS, **WINDOWS), 'with_cls_token=True.*set window_size=0'),
+        (dict(interaction_indexes=[[0, 1], [2, 3]]), 'must be 4 groups'),
         (dict(interaction_indexes=[[0, 0], [1, 1], [2, 2], [2, 3]]), 'hold all 4 blocks in order'),
         (dict(vit_maps='all'), "unknown vit_maps 'all'; choose one of each, last"),
         (dict(deform_num_heads=5), 'deform_num_heads=5 must divide 48'),

@@ -16,7 +16,7 @@ def test_scaled_dot_product_is_softmax_attention():
     weights = weights / weights.sum(-1, keepdim=True)
     expected = torch.einsum('bhij,bhjd->bhid', weights, v)
     for fused in (True, False):
-        assert torch.allclose(scaled_dot_product(q, k, v, fused), expected)
+        assert torch.allclose(scaled_dot_product(q, k, v, fused=fused), expected)
 
 
 def masked_window_oracle(attention, x, grid):
@@ -79,7 +79,7 @@ def test_a_trained_bias_gets_the_gradient_of_torch(shape):
     leaves = (q, k, v, bias)
     mask = bias[None] if bias.ndim == 3 else bias
     outputs = [
-        scaled_dot_product(q, k, v, True, bias),
+        scaled_dot_product(q, k, v, bias=bias),
         F.scaled_dot_product_attention(q, k, v, mask),
     ]
     assert torch.allclose(*outputs, atol=1e-5)

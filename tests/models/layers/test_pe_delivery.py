@@ -103,7 +103,7 @@ def test_blocks_that_are_not_built_have_no_norm(pos):
     module = PEDelivery(PEDeliveryPlan.parse('mpvg'), DEPTH, DIMS, num_blocks=2, last_norm=False)
     assert list(module.block_norms) == ['1']
     assert len(module(pos).blocks) == 2
-    assert not list(PEDelivery(PEDeliveryPlan.parse('pvg'), DEPTH, DIMS, 1).parameters())
+    assert not list(PEDelivery(PEDeliveryPlan.parse('pvg'), DEPTH, DIMS, num_blocks=1).parameters())
 
 
 @pytest.mark.parametrize(
