@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint and tests, in an environment that is made first if it is not there.
+# Lint, type check and tests, in an environment that is made first if it is not there.
 #
 #   bash tools/run_tests.sh [--stack current|legacy] [-- PYTEST ARGUMENTS]
 #
@@ -25,12 +25,14 @@ bash "$root/tools/setup_env.sh" --stack "$stack"
 if [[ $stack == current ]]; then venv=$root/.venv; else venv=$root/.venv-$stack; fi
 cd "$root"
 
-# The code is the same on both stacks, so it is linted once.
+# The code is the same on both stacks, so it is linted and type-checked once.
 if [[ $stack == current ]]; then
     echo '== ruff check'
     "$venv/bin/python" -m ruff check .
     echo '== ruff format --check'
     "$venv/bin/python" -m ruff format --check .
+    echo '== mypy'
+    "$venv/bin/python" -m mypy
 fi
 
 echo "== pytest, $stack stack"
