@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs lint and tests, and creates the environment first if it does not exist.
+# Runs lint, type check and tests, and creates the environment first if it does not exist.
 #
 #   bash tools/run_tests.sh [--stack current|legacy] [-- PYTEST ARGUMENTS]
 #
@@ -25,12 +25,14 @@ bash "$root/tools/setup_env.sh" --stack "$stack"
 if [[ $stack == current ]]; then venv=$root/.venv; else venv=$root/.venv-$stack; fi
 cd "$root"
 
-# Both stacks use the same code, so one lint run is enough.
+# Both stacks use the same code, so it is linted and type-checked once.
 if [[ $stack == current ]]; then
     echo '== ruff check'
     "$venv/bin/python" -m ruff check .
     echo '== ruff format --check'
     "$venv/bin/python" -m ruff format --check .
+    echo '== mypy'
+    "$venv/bin/python" -m mypy
 fi
 
 echo "== pytest, $stack stack"

@@ -185,7 +185,7 @@ def test_retrieval_searches_the_gallery(tmp_path):
 )
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_the_pipelines_run(name, size, split, tmp_path):
-    """On a picture, often enough that every augmentation of RandAugment has its turn."""
+    """On one image, often enough that every augmentation of RandAugment is drawn."""
     cfg = load(name)
     init_default_scope(cfg.default_scope)
     pipeline = cfg[f'{split}_dataloader'].dataset.pipeline
@@ -203,5 +203,5 @@ def test_the_pipelines_run(name, size, split, tmp_path):
         assert packed['inputs'].shape == (3, size, size)
         varied += packed['inputs'].float().std() > 1
         assert packed['data_samples'].gt_label.item() == 1
-    # A posterized picture may have a single colour left.
+    # A posterized picture may have a single color left.
     assert varied >= 0.8 * seeds

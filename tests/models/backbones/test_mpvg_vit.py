@@ -32,7 +32,7 @@ PUBLISHED = {
 
 
 def randomized(**kwargs):
-    """A backbone in which every parameter is random, so that an unused or swapped one shows."""
+    """A backbone with random parameters, so that an unused or swapped one is noticed."""
     torch.manual_seed(0)
     vit = MPVGViT(**kwargs).eval()
     for param in vit.parameters():
@@ -174,8 +174,10 @@ def test_relative_position_and_gaussian_stand_beside_the_pe(relative, gaussian, 
 def test_registers_receive_no_position_embedding(delivery):
     vit = randomized(arch=TINY, pe_delivery=delivery, num_registers=2, with_cls_token=True)
     delivered = vit.deliver_pe((3, 5))
-    bare = vit.pe_delivery(vit.position_embedding((3, 5)))
-    for padded, pe in zip([delivered.last_norm, *delivered.blocks], [bare.last_norm, *bare.blocks]):
+    unpadded = vit.pe_delivery(vit.position_embedding((3, 5)))
+    for padded, pe in zip(
+        [delivered.last_norm, *delivered.blocks], [unpadded.last_norm, *unpadded.blocks]
+    ):
         if pe is None:
             assert padded is None
             continue
@@ -185,7 +187,7 @@ def test_registers_receive_no_position_embedding(delivery):
 
 
 def transcription(vit, image, delivery):
-    """Equations of docs/papers.md, section 1, in plain functions, with global attention alone."""
+    """Equations of docs/papers.md, section 1, in plain functions, with global attention."""
     params = dict(vit.named_parameters())
 
     def ln(x, name):
@@ -257,7 +259,7 @@ def test_the_resize_comes_before_the_norms():
 
 
 def test_16x64_is_not_32x32():
-    """As many tokens as the native grid has, on another grid: the PE is resized all the same."""
+    """The PE is resized to another grid with as many tokens as the native one."""
     vit = randomized(arch=TINY, img_size=512)
     assert vit.position_embedding.grid == (32, 32)
     image = torch.randn(1, 3, 256, 1024)
@@ -270,7 +272,7 @@ def test_16x64_is_not_32x32():
 
 @pytest.mark.parametrize('size', [(224, 224), (500, 333), (97, 800)])
 def test_windows_with_global_blocks(size):
-    """Fused against explicit, and a windowed block must not see beyond its window."""
+    """Fused against explicit attention; a block with windows must not see beyond its window."""
     vit = randomized(arch=TINY, window_size=5, global_blocks=(3,), out_indices=(0, 3))
     image = torch.randn(1, 3, *size)
     with torch.no_grad():

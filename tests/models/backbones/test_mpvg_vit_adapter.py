@@ -78,7 +78,7 @@ class Paper:
     def deformable(self, name, queries, strides_of_queries, maps, strides):
         """Deformable DETR's equation 3, a loop over queries, heads, levels and points.
 
-        queries are (N, D) with centres; maps are (h, w, D).
+        queries are (N, D) with centers; maps are (h, w, D).
         """
         normed = self.layer_norm(f'{name}.query_norm', queries)
         values = [
@@ -117,7 +117,7 @@ class Paper:
         return [self.linear(f'{name}.fc2', F.gelu(m.permute(1, 2, 0))) for m in hidden]
 
 
-def centres(maps, strides):
+def centers(maps, strides):
     return [
         ((column + 0.5) * stride, (row + 0.5) * stride)
         for m, stride in zip(maps, strides)
@@ -132,7 +132,7 @@ def split(tokens, like):
 
 
 def expected_pyramid(model, image, ratio_heads=3):
-    """The outputs by the paper; the ViT's own blocks are MPVGViT's, which has tests of its own."""
+    """The outputs by the paper; the blocks of the ViT, tested elsewhere, are its own."""
     paper = Paper(model, ratio_heads)
     finest, *maps = paper.prior(image.double())
     maps = [m[0].permute(1, 2, 0) + e for m, e in zip(maps, paper.w['level_embed'])]
@@ -144,12 +144,12 @@ def expected_pyramid(model, image, ratio_heads=3):
     # float32 in the resize of the PE, as everywhere.
     delivered = model.deliver_pe((h, w))
     x = tokens if delivered.input is None else tokens + delivered.input
-    taps = []
+    features = []
     for i, (first, last) in enumerate(model.interaction_indexes):
         name = f'interactions.{i}'
         patches = x[0, before:]
         attended = paper.deformable(
-            f'{name}.injector', patches, centres([patches.view(h, w, -1)], [16]), maps, strides
+            f'{name}.injector', patches, centers([patches.view(h, w, -1)], [16]), maps, strides
         )
         patches = patches + paper.w[f'{name}.injector.gamma'] * attended
         x = torch.cat([x[:, :before], patches[None]], dim=1)
@@ -161,16 +161,16 @@ def expected_pyramid(model, image, ratio_heads=3):
         for j in range(3 if i == 3 else 1):
             extractor = f'{name}.extractors.{j}'
             c = torch.cat([m.flatten(0, 1) for m in maps])
-            c = c + paper.deformable(extractor, c, centres(maps, strides), [feature], [16])
+            c = c + paper.deformable(extractor, c, centers(maps, strides), [feature], [16])
             maps = split(c, maps)
             normed = [paper.layer_norm(f'{extractor}.mlp_norm', m) for m in maps]
             maps = [m + y for m, y in zip(maps, paper.conv_mlp(f'{extractor}.mlp', normed))]
-        taps.append(feature.permute(2, 0, 1)[None])
+        features.append(feature.permute(2, 0, 1)[None])
     maps = [m.permute(2, 0, 1)[None] for m in maps]
     up = F.conv_transpose2d(maps[0], paper.w['up.weight'], paper.w['up.bias'], stride=2)
     maps = [finest + up[..., : finest.shape[2], : finest.shape[3]], *maps]
     outputs = []
-    for index, (m, tap) in enumerate(zip(maps, taps)):
+    for index, (m, feature_map) in enumerate(zip(maps, features)):
         stride = 4 * 2**index
         rescaled = torch.zeros_like(m)
         for row in range(m.shape[2]):
@@ -178,7 +178,7 @@ def expected_pyramid(model, image, ratio_heads=3):
                 # A place of the output in cells of the ViT's map; clamped, as interpolation is.
                 y = min(max((row + 0.5) * stride / 16 - 0.5, 0), h - 1)
                 x_ = min(max((column + 0.5) * stride / 16 - 0.5, 0), w - 1)
-                rescaled[0, :, row, column] = paper.at(tap[0].permute(1, 2, 0), x_, y)
+                rescaled[0, :, row, column] = paper.at(feature_map[0].permute(1, 2, 0), x_, y)
         outputs.append(paper.batch_norm(f'output_norms.{index}', m + rescaled))
     return outputs
 
@@ -219,19 +219,19 @@ def test_a_new_adapter_leaves_the_vit_as_it_is(delivery, options, monkeypatch):
     state = model.state_dict()
     final = {name: value for name, value in vit.state_dict().items() if name.startswith('norm.')}
     vit.load_state_dict({**{n: state[n] for n in vit.state_dict() if n in state}, **final})
-    taps = []
+    features = []
     feature_map = model._feature_map
     monkeypatch.setattr(
-        model, '_feature_map', lambda x, grid: taps.append(x) or feature_map(x, grid)
+        model, '_feature_map', lambda x, grid: features.append(x) or feature_map(x, grid)
     )
     image = torch.randn(1, 3, 80, 112)
     with torch.no_grad():
         model(image)
         tokens, _ = vit.forward_tokens(image)
-        for got, wanted in zip(taps[:3], tokens[:3]):
+        for got, wanted in zip(features[:3], tokens[:3]):
             assert torch.equal(got, wanted)
-        # After the last block MPVG's PE stands alone, where the ViT has its norm as well.
-        last = taps[3]
+        # After the last block MPVG's PE is added; the ViT has a LayerNorm before it.
+        last = features[3]
         if delivery == 'mpvg':
             pe = model.deliver_pe((5, 7)).last_norm
             assert pe.any()
@@ -243,7 +243,7 @@ def test_a_new_adapter_leaves_the_vit_as_it_is(delivery, options, monkeypatch):
 
 
 def fused_by_segmentation(pyramid, runs):
-    """ViT-Adapter's segmentation code: every run's own map goes to the level of its order."""
+    """ViT-Adapter's segmentation code: the map of each group goes to the level of its order."""
     x1, x2, x3, x4 = runs
     x1 = F.interpolate(x1, scale_factor=4, mode='bilinear', align_corners=False)
     x2 = F.interpolate(x2, scale_factor=2, mode='bilinear', align_corners=False)
@@ -252,7 +252,7 @@ def fused_by_segmentation(pyramid, runs):
 
 
 def fused_by_detection(pyramid, runs):
-    """ViT-Adapter's detection code: the last run's map goes to all four levels."""
+    """ViT-Adapter's detection code: the map of the last group goes to all four levels."""
     last = runs[-1]
     resized = [
         F.interpolate(last, scale_factor=4, mode='bilinear', align_corners=False),
@@ -264,7 +264,7 @@ def fused_by_detection(pyramid, runs):
 
 
 def parts_before_the_fusion(model, image):
-    """The pyramid after the last extractor, and the ViT's map after every run."""
+    """The pyramid after the last extractor, and the map of the ViT after every group."""
     runs, last, finest = [], [], []
     hooks = [
         interaction.extractors[0].register_forward_hook(lambda m, args, out: runs.append(args[1]))
@@ -493,7 +493,7 @@ def test_the_cuda_kernel_gives_what_the_cpu_does(dtype):
 
 
 def test_training_starts_as_vit_adapters():
-    """Its code: one rate in every extractor, ``normal_`` twice (level_embed, convolutions)."""
+    """As ViT-Adapter's code: one rate in every extractor, normal level_embed and convolutions."""
     torch.manual_seed(0)
     dims = 192
     arch = dict(embed_dims=dims, num_layers=4, num_heads=3)
