@@ -114,7 +114,7 @@ def build_attentions(
             bias=bias(window),
             rel_pos=rel_pos(window),
             qkv_bias=qkv_bias,
-            flex=gaussian is not None and gaussian.kernel == 'flex' and not window,
+            flex=gaussian is not None and gaussian.kernel == 'flex',
         )
         for window in windows
     ]
