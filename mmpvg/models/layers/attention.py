@@ -67,7 +67,8 @@ class Attention(nn.Module):
 
     Attributes:
         fused: Whether torch's fused kernels run (True), or attention is computed step by step, as
-            counters of operations need it. May be set at any time.
+            counters of operations need it. To switch a model, set it on every ``Attention`` of
+            ``model.modules()``.
 
     Raises:
         ValueError: If ``dims`` is not divisible by ``num_heads``, or ``window_size`` is negative.

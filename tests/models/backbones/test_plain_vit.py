@@ -219,8 +219,11 @@ def test_layer_depths():
         (dict(window_size=14, with_cls_token=True), 'with_cls_token'),
         (dict(window_size=14, num_registers=4), 'num_registers=4'),
         (dict(num_registers=-1), '-1'),
-        (dict(gaussian_bias='layer'), "per='layer'; choose one of head, block"),
-        (dict(gaussian_bias=3), 'per=3'),
+        (
+            dict(gaussian_bias='layer'),
+            "unknown per of gaussian_bias 'layer'; choose one of head",
+        ),
+        (dict(gaussian_bias=3), 'unknown per of gaussian_bias 3'),
         (dict(gaussian_bias=dict(per='head', blocks='some')), "'some'"),
         (dict(gaussian_bias=dict(per='head', blocks='window')), 'every block is global'),
         (dict(out_type='pooled'), "'pooled'.*featmap"),
@@ -238,7 +241,7 @@ def test_layer_depths():
         ),
         (dict(interpolate_mode='linear'), "unknown interpolate_mode 'linear'"),
         (dict(pe_delivery='none'), 'a learnable one would get no gradient'),
-        (dict(relative_position='swin'), "unknown relative_position type='swin'"),
+        (dict(relative_position='swin'), "unknown type of relative_position 'swin'"),
         (
             dict(relative_position=dict(type='decomposed', grid=(1, 2, 3))),
             r'grid of relative_position must be .* got \(1, 2, 3\)',
@@ -249,7 +252,7 @@ def test_layer_depths():
         (dict(gaussian_bias=dict(per='head', block='all')), "'block': 'all'"),
         (
             dict(gaussian_bias=dict(per='head', kernel='flash')),
-            "kernel='flash'; choose one",
+            "unknown kernel of gaussian_bias 'flash'",
         ),
         (
             dict(gaussian_bias=dict(per='head', kernel='flex'), relative_position='mlp'),
