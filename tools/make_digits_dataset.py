@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmpvg.datasets import make_digits_dataset
+from mmpvg.datasets.sample import make_digits_dataset
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmpvg.datasets import draw_preview, make_sample_dataset
+from mmpvg.datasets.sample import draw_preview, make_sample_dataset
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

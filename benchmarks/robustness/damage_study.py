@@ -15,8 +15,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from benchmarks.robustness.damaged_data import damage_dataset
 from mmpvg.datasets.checks.audit import audit
-from mmpvg.datasets.damage import damage_dataset
 
 _TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'
 

@@ -75,7 +75,7 @@ def _train(training: Training, config: str, folder: Path, metric: str, jobs: int
     _check_same(folder / 'asked.json', asked)
     if done.is_file():
         return json.loads(done.read_text())[metric]
-    command = [sys.executable, '-c', 'from mmpvg.engine.cli import train; train()', config]
+    command = [sys.executable, '-c', 'from mmpvg.apis.cli import train; train()', config]
     command += ['--work-dir', str(folder), '--resume', '--cfg-options', *training.options]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'} if jobs > 1 else None
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

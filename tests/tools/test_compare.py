@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from mmpvg.engine.cli import test as run_test
+from mmpvg.apis.cli import test as run_test
 from mmpvg.engine.config.config_model import build_config_model
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ from PIL import Image
 
 from mmpvg.utils.errors import UserError
 
-from .sample_render import Scene, load_photos, render_scene
-from .sample_shapes import SAMPLE_CLASSES
+from .render import Scene, load_photos, render_scene
+from .shapes import SAMPLE_CLASSES
 
 SAMPLE_SPLITS = ('train', 'val')
 

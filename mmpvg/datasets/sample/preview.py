@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .sample_shapes import SAMPLE_CLASSES, SAMPLE_SEG_CLASSES, SAMPLE_SEG_PALETTE
+from .shapes import SAMPLE_CLASSES, SAMPLE_SEG_CLASSES, SAMPLE_SEG_PALETTE
 
 _ZOOM = 2
 _CELL = 144 * _ZOOM  # the largest side

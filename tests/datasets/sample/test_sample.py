@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmpvg.datasets import (
+from mmpvg.datasets.sample import (
     SAMPLE_CLASSES,
     SAMPLE_PALETTE,
     SAMPLE_PHOTOS,
@@ -23,9 +23,9 @@ from mmpvg.datasets import (
     make_sample_dataset,
     sample_scene,
 )
-from mmpvg.datasets.sample_render import load_photos
+from mmpvg.datasets.sample.render import load_photos
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COUNTS = {'train': 24, 'val': 10}
 
 
@@ -285,7 +285,7 @@ def test_a_damaged_data_set_is_noticed(tmp_path):
 
 
 def test_an_interrupted_run_leaves_nothing_that_looks_complete(tmp_path, monkeypatch):
-    import mmpvg.datasets.sample_split as module
+    import mmpvg.datasets.sample.split as module
 
     def interrupt(split, index, *args):
         if split == 'val':
@@ -369,7 +369,7 @@ def test_tool_makes_skips_and_refuses(tmp_path):
 
 def test_importing_needs_neither_skimage_nor_torch():
     code = (
-        'import sys, mmpvg.datasets; '
+        'import sys, mmpvg.datasets.sample; '
         "assert not {'skimage', 'torch', 'scipy'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .sample_split import whole_number, write_json
+from .split import whole_number, write_json
 
 DIGITS_STAMP = 'mmpvg_digits.json'
 DIGIT_CLASSES = tuple(map(str, range(10)))
@@ -49,7 +49,7 @@ def make_digits_dataset(
         ValueError: ``scale`` below 1 or a negative seed.
 
     Examples:
-        >>> from mmpvg.datasets import make_digits_dataset
+        >>> from mmpvg.datasets.sample import make_digits_dataset
         >>> make_digits_dataset('data/digits')
         {'train': 1438, 'val': 359}
     """

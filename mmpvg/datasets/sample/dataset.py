@@ -15,7 +15,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sample_split import SAMPLE_SPLITS, whole_number, write_json, write_split
+from .split import SAMPLE_SPLITS, whole_number, write_json, write_split
 
 STAMP_NAME = 'mmpvg_sample.json'
 
@@ -72,7 +72,7 @@ def make_sample_dataset(
             replaced).
 
     Examples:
-        >>> from mmpvg.datasets import make_sample_dataset
+        >>> from mmpvg.datasets.sample import make_sample_dataset
         >>> make_sample_dataset('data/sample', num_train=8, num_val=2).images
         {'train': 8, 'val': 2}
     """

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mmpvg.datasets import DIGIT_CLASSES, make_digits_dataset
+from mmpvg.datasets.sample import DIGIT_CLASSES, make_digits_dataset
 
 
 def files(folder):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmpvg.utils.errors import MissingFileError
 
-from .sample_shapes import Shape, draw_shape
+from .shapes import Shape, draw_shape
 
 # Photographs inside scikit-image's own wheel. No photograph serves both splits.
 SAMPLE_PHOTOS = {

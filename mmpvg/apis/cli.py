@@ -16,30 +16,30 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 
-from mmpvg.apis.predictions import keep_predictions, show_predictions
-from mmpvg.apis.tta import use_tta
 from mmpvg.checkpoints.finite_state import require_finite
 from mmpvg.checkpoints.mmengine_reading import read_checkpoints_safely
 from mmpvg.checkpoints.resume import agree_on_checkpoint, resume_from, resume_from_latest
 from mmpvg.checkpoints.strict import strict_loading
-from mmpvg.utils.errors import MissingFileError, UserError
-
-from ..utils import require_stack
-from .config.backbone_start import start_backbone
-from .config.config_model import read_config
-from .config.data_audit import audited
-from .config.host import (
+from mmpvg.engine.config.backbone_start import start_backbone
+from mmpvg.engine.config.config_model import read_config
+from mmpvg.engine.config.data_audit import audited
+from mmpvg.engine.config.host import (
     check_batch_norm,
     fit_to_host,
     leave_process_group,
     scale_learning_rate,
     warn_of_batch_size,
 )
-from .config.preflight import check_data_files
-from .config.strides import check_segmenter_sizes, check_strides
-from .hooks.preemption import Preempted
-from .hooks.resume_schedule import CHOICES as RESUME_SCHEDULES
-from .hooks.resume_schedule import ResumeScheduleHook
+from mmpvg.engine.config.preflight import check_data_files
+from mmpvg.engine.config.strides import check_segmenter_sizes, check_strides
+from mmpvg.engine.hooks.preemption import Preempted
+from mmpvg.engine.hooks.resume_schedule import CHOICES as RESUME_SCHEDULES
+from mmpvg.engine.hooks.resume_schedule import ResumeScheduleHook
+from mmpvg.utils import require_stack
+from mmpvg.utils.errors import MissingFileError, UserError
+
+from .predictions import keep_predictions, show_predictions
+from .tta import use_tta
 
 # Runs of this process.
 _RUNS = count()
@@ -142,7 +142,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         raise UserError('--resume-schedule is for a run that resumes; pass --resume too')
     if args.fsdp:
         # Its import takes a while.
-        from .runner.fsdp import use_fsdp
+        from mmpvg.engine.runner.fsdp import use_fsdp
 
         use_fsdp(cfg)
     splits = ['train', *(['val'] if cfg.get('val_cfg') else [])]
