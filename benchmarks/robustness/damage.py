@@ -12,9 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.launcher import CONFIGS, hook_option
+
 from .damage_study import run_damage_study
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs/sample'
+HOOK = 'mmpvg.BrokenDataHook'
 COMMON = (
     'train_dataloader.batch_size=4',
     'train_dataloader.num_workers=2',
@@ -51,7 +53,7 @@ def main() -> None:
             args.data,
             args.out / name.replace(', ', '_').replace(' ', '_'),
             args.number,
-            (*COMMON, *options, f'custom_hooks.1.limit={args.number}'),
+            (*COMMON, *options, hook_option(CONFIGS / config, HOOK, f'limit={args.number}')),
             kinds,
         )
         print(f'  exit {result.exit_code}: {result.last_line}')

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from mmengine.utils import track_iter_progress
 
+from benchmarks.launcher import CONFIGS
+
 from .shape_study import random_shapes, run_shape_study
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs/sample'
 NAMES = (
     'upernet_vit_mpvg_sample.py',
     'upernet_vit-adapter_mpvg_sample.py',

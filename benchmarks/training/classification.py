@@ -8,16 +8,15 @@ Finished runs are kept: interrupted, it goes on where it was.
 
 import argparse
 import csv
-import sys
-import time
 from pathlib import Path
 
+from benchmarks.launcher import CONFIGS, Countdown
 from mmpvg.utils.command_line import told_by
 
 from .classification_plot import draw_study
-from .classification_study import plan_study, run_study, summarize
+from .classification_study import StudyRun, plan_study, run_study, summarize
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs/sample/classifier_vit_mpvg-ggem_sample.py'
+CONFIG = CONFIGS / 'classifier_vit_mpvg-ggem_sample.py'
 
 
 def main() -> None:
@@ -42,12 +41,10 @@ def main() -> None:
         'default_hooks.checkpoint.max_keep_ckpts=1',
         *args.cfg_options,
     ]
-    started = time.monotonic()
+    countdown = Countdown(len(runs))
 
-    def show(done: int, run, accuracy: float) -> None:
-        left = (time.monotonic() - started) / done * (len(runs) - done)
-        print(f'{done}/{len(runs)}  {run.name}: {accuracy:.2f} %  ({left / 60:.0f} min left)')
-        sys.stdout.flush()
+    def show(done: int, run: StudyRun, accuracy: float) -> None:
+        countdown(done, f'{run.name}: {accuracy:.2f} %')
 
     with told_by(parser):
         accuracies = run_study(runs, str(CONFIG), args.out, options, args.jobs, show)

@@ -10,18 +10,18 @@ Finished trainings are kept: interrupted, it goes on where it was.
 import argparse
 import csv
 import sys
-import time
 from pathlib import Path
 
 from mmengine.config import Config
 
+from benchmarks.launcher import CONFIGS, Countdown
 from mmpvg.analysis.inspection import image_files, open_model
 from mmpvg.utils.command_line import positive, told_by
 
 from .delivery_study import DELIVERY_NUMBERS, describe_delivery, mean_and_spread
-from .launcher import Training, run_trainings
+from .trainings import Training, run_trainings
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs/sample/upernet_vit_mpvg_sample.py'
+CONFIG = CONFIGS / 'upernet_vit_mpvg_sample.py'
 METRIC = 'mIoU'
 
 
@@ -52,12 +52,10 @@ def main() -> None:
         for seed in range(args.seeds)
         for delivery in args.deliveries
     }
-    started = time.monotonic()
+    countdown = Countdown(len(trainings))
 
     def show(done: int, training: Training, value: float) -> None:
-        left = (time.monotonic() - started) / done * (len(trainings) - done)
-        print(f'{done}/{len(trainings)}  {training.name}: {value:.2f}  ({left / 60:.0f} min left)')
-        sys.stdout.flush()
+        countdown(done, f'{training.name}: {value:.2f}')
 
     with told_by(parser):
         reached = run_trainings(

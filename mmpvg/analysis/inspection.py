@@ -111,6 +111,7 @@ def open_model(
     # Drags in the packages of the config's task.
     from mmpvg.apis.inference.reading import reader_of
     from mmpvg.checkpoints.strict import load_weights
+    from mmpvg.engine.config.backbone import find_vit
     from mmpvg.engine.config.config_model import build_config_model
     from mmpvg.engine.config.host import check_device
 
@@ -128,22 +129,6 @@ def open_model(
         # Data sets without files, CIFAR's, give RGB, which the data preprocessor need not turn.
         normalization['rgb'] = True
     return InspectedModel(name or Path(config).stem, vit, **normalization, reader=reader)
-
-
-def find_vit(model: nn.Module) -> MPVGViT:
-    """The ViT, plain or with an adapter, that a model is or holds.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    for module in model.modules():
-        if isinstance(module, MPVGViT):
-            return module
-    backbone = type(getattr(model, 'backbone', model)).__name__
-    raise UserError(
-        f'{type(model).__name__} has the backbone {backbone}; this needs mmpvg.MPVGViT or '
-        'mmpvg.MPVGViTAdapter'
-    )
 
 
 def native_grid(vit: MPVGViT) -> Grid:

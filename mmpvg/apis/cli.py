@@ -20,7 +20,7 @@ from mmpvg.checkpoints.finite_state import require_finite
 from mmpvg.checkpoints.mmengine_reading import read_checkpoints_safely
 from mmpvg.checkpoints.resume import agree_on_checkpoint, resume_from, resume_from_latest
 from mmpvg.checkpoints.strict import strict_loading
-from mmpvg.engine.config.backbone_start import start_backbone
+from mmpvg.engine.config.backbone import start_backbone
 from mmpvg.engine.config.config_model import read_config
 from mmpvg.engine.config.data_audit import audited
 from mmpvg.engine.config.host import (

@@ -8,6 +8,7 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmpvg.datasets.unwrap import innermost_config
 from mmpvg.utils.errors import UserError
 
 _DET_META = (
@@ -50,7 +51,7 @@ def use_tta(cfg: Config) -> tuple[str, ...]:
             f'--tta needs {" and ".join(missing)} in the config; see configs/_base_/ for examples'
         )
     cfg.model = ConfigDict(**deepcopy(cfg.tta_model), module=cfg.model)
-    innermost_dataset(cfg.test_dataloader).pipeline = cfg.tta_pipeline
+    innermost_config(cfg.test_dataloader).pipeline = cfg.tta_pipeline
     return left_out
 
 
@@ -60,21 +61,13 @@ def evaluators(cfg: Config) -> list[ConfigDict]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def innermost_dataset(loader: ConfigDict) -> ConfigDict:
-    """The data set of a dataloader's config inside its wrappers."""
-    dataset = loader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dataset
-
-
 def complete_for_detection(cfg: Config) -> None:
     """Give a detector's config the settings that it leaves out: the image and its mirror image."""
     if 'tta_model' not in cfg:
         nms = dict(type='nms', iou_threshold=0.5)
         cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
     if 'tta_pipeline' not in cfg:
-        steps = deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
+        steps = deepcopy(innermost_config(cfg.test_dataloader).pipeline)
         pack = [dict(type='PackDetInputs', meta_keys=_DET_META)]
         cfg.tta_pipeline = [*steps[:-1], dict(type='TestTimeAug', transforms=[_FLIPS, pack])]
 
@@ -84,7 +77,7 @@ def complete_for_classification(cfg: Config) -> None:
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(type='AverageClsScoreTTA')
     if 'tta_pipeline' not in cfg:
-        *steps, pack = deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
+        *steps, pack = deepcopy(innermost_config(cfg.test_dataloader).pipeline)
         cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[_FLIPS, [pack]])]
 
 

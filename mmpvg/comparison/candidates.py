@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmpvg.apis.tta import innermost_dataset
 from mmpvg.checkpoints.strict import load_weights
+from mmpvg.datasets.unwrap import innermost_config
 from mmpvg.engine.config.config_model import build_config_model, read_config
 from mmpvg.engine.config.preflight import check_data_files
 from mmpvg.engine.hooks.class_count import check_data_classes
@@ -117,9 +117,9 @@ def _loader(cfg: Config, first: Config) -> DataLoader:
     loader.sampler = ConfigDict(type='DefaultSampler', shuffle=False)
     loader.pop('batch_sampler', None)
     if cfg is not first:
-        pipeline = innermost_dataset(loader).get('pipeline')
+        pipeline = innermost_config(loader).get('pipeline')
         loader.dataset = deepcopy(first.test_dataloader.dataset)
-        dataset = innermost_dataset(loader)
+        dataset = innermost_config(loader)
         if 'pipeline' in dataset and pipeline is not None:
             dataset.pipeline = pipeline
         elif cfg.test_dataloader.dataset != first.test_dataloader.dataset:
@@ -131,7 +131,7 @@ def _loader(cfg: Config, first: Config) -> DataLoader:
 
 
 def _check_classes(cfg: Config, dataset: Dataset) -> None:
-    own = innermost_dataset(cfg.test_dataloader)
+    own = innermost_config(cfg.test_dataloader)
     if 'pipeline' not in own:
         return
     classes = DATASETS.build({**deepcopy(own), 'lazy_init': True}).metainfo.get('classes')
@@ -149,5 +149,5 @@ def _few(classes: Sequence[str] | None) -> str:
 
 def _without_pipeline(cfg: Config) -> dict:
     loader = deepcopy(cfg.test_dataloader)
-    innermost_dataset(loader).pop('pipeline', None)
+    innermost_config(loader).pop('pipeline', None)
     return loader.dataset

@@ -6,7 +6,8 @@ import torch
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from mmpvg.analysis.inspection import find_vit, image_files, open_model, record_network
+from mmpvg.analysis.inspection import image_files, open_model, record_network
+from mmpvg.engine.config.backbone import find_vit
 from mmpvg.models.layers.flex import has_flex_attention
 
 

@@ -13,6 +13,8 @@ from mmengine.utils import digit_version
 
 pytestmark = pytest.mark.slow
 
+from benchmarks.launcher import ROOT, hook_option
+
 CONFIG = 'configs/sample/upernet_vit_mpvg_sample.py'
 OPTIONS = (
     'train_cfg.max_iters=16',
@@ -21,7 +23,7 @@ OPTIONS = (
     'default_hooks.checkpoint.max_keep_ckpts=-1',
     'default_hooks.checkpoint.save_best=None',
     'model.backbone.drop_path_rate=0.2',
-    'custom_hooks.3.interval=1',
+    hook_option(ROOT / CONFIG, 'mmpvg.PreemptionHook', 'interval=1'),
     'val_cfg=None',
     'val_dataloader=None',
     'val_evaluator=None',

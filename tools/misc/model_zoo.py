@@ -22,6 +22,7 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 
 from mmpvg.analysis.flops import part_costs
+from mmpvg.engine.config.backbone import backbone_configs
 from mmpvg.engine.config.config_model import build_config_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -100,12 +101,10 @@ def cost_key(config: Path, options: Mapping[str, Any] | None = None) -> str:
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(dict(options or {}))
     model = copy.deepcopy(cfg.model)
-    for part in (model.get('backbone'), model.get('image_encoder')):
-        for module in part if isinstance(part, list) else [part]:
-            if isinstance(module, dict):
-                module.pop('init_cfg', None)
-                if module.get('pe_delivery') != 'none':
-                    module.pop('pe_delivery', None)
+    for backbone in backbone_configs(model):
+        backbone.pop('init_cfg', None)
+        if backbone.get('pe_delivery') != 'none':
+            backbone.pop('pe_delivery', None)
     return hashlib.sha256(repr((model.to_dict(), _shape(config))).encode()).hexdigest()[:12]
 
 
@@ -203,12 +202,10 @@ def _shape(config: Path) -> tuple[int, int]:
 
 
 def _pre_training(cfg: Config) -> str:
-    for part in (cfg.model.get('backbone'), cfg.model.get('image_encoder')):
-        for module in part if isinstance(part, Sequence) else [part]:
-            start = (module or {}).get('init_cfg')
-            if start:
-                name = start.checkpoint.removeprefix('timm://')
-                return next(text for prefix, text in _STARTS.items() if name.startswith(prefix))
+    for backbone in backbone_configs(cfg.model):
+        if start := backbone.get('init_cfg'):
+            name = start.checkpoint.removeprefix('timm://')
+            return next(text for prefix, text in _STARTS.items() if name.startswith(prefix))
     return 'none'
 
 

@@ -11,9 +11,9 @@ from mmengine.infer import BaseInferencer
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
-from mmpvg.apis.tta import innermost_dataset
 from mmpvg.checkpoints.mmengine_reading import read_checkpoint
 from mmpvg.checkpoints.strict import fit_weights
+from mmpvg.datasets.unwrap import innermost_config
 from mmpvg.engine.config.config_model import complete_model
 from mmpvg.engine.config.data_formats import refuse_code_in_data
 from mmpvg.engine.config.host import check_device
@@ -79,7 +79,7 @@ def _prepare(config: Config) -> Config:
     if cfg.get('test_dataloader') is None:
         raise UserError('the config has no test_dataloader, whose pipeline prediction uses')
     complete_model(cfg)
-    dataset = cfg.test_dataloader.dataset = innermost_dataset(cfg.test_dataloader)
+    dataset = cfg.test_dataloader.dataset = innermost_config(cfg.test_dataloader)
     if 'pipeline' not in dataset:
         raise UserError(
             f'the test_dataloader of the config holds a {dataset.type} without a pipeline, so it '

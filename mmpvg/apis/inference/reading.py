@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mmpvg.datasets.checked_loading import BrokenSampleError, CheckLoaded, check_whole
 from mmpvg.datasets.checks.image_files import check_image_header, image_loader
+from mmpvg.datasets.unwrap import first_config
 
 from .inputs import Item
 
@@ -73,10 +74,7 @@ def reader_of(config: Config) -> ImageReader | None:
 
     Of several data sets, that of the first.
     """
-    dataset = config.get('test_dataloader') or {}
-    while inner := dataset.get('dataset') or dataset.get('datasets'):
-        dataset = inner[0] if isinstance(inner, Sequence) else inner
-    pipeline = dataset.get('pipeline') or ()
+    pipeline = first_config(config.get('test_dataloader')).get('pipeline') or ()
     reads_files = any(is_transform(transform, 'LoadImageFromFile') for transform in pipeline)
     return ImageReader(pipeline) if reads_files else None
 

@@ -10,8 +10,8 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.utils import ProgressBar
 
-from mmpvg.apis.tta import innermost_dataset
 from mmpvg.datasets.checked_loading import BrokenSampleError
+from mmpvg.datasets.unwrap import innermost_config
 from mmpvg.utils.errors import UserError
 from mmpvg.utils.folder import make_folder
 
@@ -77,7 +77,7 @@ def predict_to_folder(
         str(source), str(config.filename), str(checkpoint), predictor.device, batch_size
     )
     if video is None:
-        reader = ImageReader(innermost_dataset(config.test_dataloader).pipeline)
+        reader = ImageReader(innermost_config(config.test_dataloader).pipeline)
         images = ImageFiles(ids.select(found.items), reader)
         drawn = PictureFiles(out / 'pictures')
         report.other_files, report.without_file = found.other_files, ids.without_file

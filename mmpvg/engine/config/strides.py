@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmpvg.datasets.unwrap import first_config
 from mmpvg.models.backbones import MPVGViT
 from mmpvg.utils.errors import UserError
 
@@ -173,6 +174,5 @@ def _multiples(value: int | Sequence[int], patch: int) -> int | tuple[int, ...]:
 
 
 def _test_steps(cfg: Config, kind: str) -> list[dict]:
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    steps = dataset.get('pipeline') or []
+    steps = first_config(cfg.get('test_dataloader')).get('pipeline') or []
     return [step for step in steps if str(step.get('type')).split('.')[-1] == kind]

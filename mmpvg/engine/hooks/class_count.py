@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmpvg.datasets.checks.classes import check_names
+from mmpvg.datasets.unwrap import unwrapped
 from mmpvg.registry import HOOKS
 from mmpvg.utils.errors import UserError
 
@@ -69,13 +70,14 @@ def check_data_classes(model: nn.Module, dataset: Dataset, loader: str) -> None:
         return
     check_class_count(model, classes, loader)
     # mmdet numbers the classes that it finds, so a missing one shifts the labels of the rest.
-    found = getattr(_innermost(dataset), 'cat_ids', None)
-    if found is not None and len(found) != len(classes):
-        raise UserError(
-            f'the annotation file of {loader} knows {len(found)} of the {len(classes)} classes '
-            f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
-            "those in the file's categories"
-        )
+    for each in unwrapped(dataset):
+        found = getattr(each, 'cat_ids', None)
+        if found is not None and len(found) != len(classes):
+            raise UserError(
+                f'the annotation file of {loader} knows {len(found)} of the {len(classes)} classes '
+                f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
+                "those in the file's categories"
+            )
 
 
 def check_metric_categories(metric: BaseMetric, dataset: Dataset) -> None:
@@ -119,10 +121,3 @@ def check_class_count(model: nn.Module, classes: Sequence[str], source: str) -> 
                 f'set num_classes={len(classes)} in every head, or metainfo.classes of the '
                 'data set'
             )
-
-
-def _innermost(dataset: Dataset) -> Dataset:
-    """The data set inside RepeatDataset, ClassBalancedDataset and the like."""
-    while hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    return dataset

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
+from mmpvg.engine.config.backbone import find_layered_backbone
 from mmpvg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmpvg.utils.errors import UserError
 
@@ -80,7 +80,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """
         undecayed = set(_undecayed(module))
         # Without decay no depth matters, so a student and a teacher may both tell theirs.
-        prefix, backbone = find_backbone(module) if self.rate < 1 else ('', None)
+        prefix, backbone = find_layered_backbone(module) if self.rate < 1 else ('', None)
         if backbone is None and self.rate < 1:
             raise UserError(
                 f'layer_decay_rate={self.rate} needs a backbone with get_layer_depth(); '
@@ -157,35 +157,3 @@ def _undecayed(model: nn.Module) -> Iterator[str]:
         for name, param in module.named_parameters(recurse=False):
             if param.ndim <= 1 or name in named:
                 yield f'{prefix}.{name}' if prefix else name
-
-
-def find_backbone(model: nn.Module) -> tuple[str, nn.Module | None]:
-    """Find the part of a model that tells the depths of its parameters.
-
-    It is the outermost module with ``get_layer_depth(name, prefix)``, below wrappers such as
-    mmpretrain's ``LoRAModel``. The method of that name of mmpretrain's classifiers, which calls
-    that of their backbone, takes no prefix and is not meant.
-
-    Returns:
-        What stands before its parameters' names in the model, for instance ``backbone.``, and the
-        module; an empty string and None if there is none.
-
-    Raises:
-        ValueError: If there are several.
-    """
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        inside = any(name.startswith(outer) for outer in found)
-        # Of its class: a wrapper (mmpretrain's LoRAModel) passes on what it does not have itself.
-        if not inside and _takes_prefix(getattr(type(module), 'get_layer_depth', None)):
-            found[f'{name}.' if name else ''] = module
-    if len(found) > 1:
-        raise UserError(
-            f'{type(model).__name__} has several backbones that tell depths, at '
-            f'{", ".join(found)}; layer-wise decay needs one'
-        )
-    return next(iter(found.items()), ('', None))
-
-
-def _takes_prefix(method: Callable | None) -> bool:
-    return method is not None and 'prefix' in inspect.signature(method).parameters

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from torch import nn
 from torch.optim import Optimizer
 
+from mmpvg.engine.config.backbone import find_layered_backbone
 from mmpvg.utils.errors import UserError
-
-from .layer_decay import find_backbone
 
 
 @dataclass
@@ -53,7 +52,7 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
     for group in optimizer.param_groups:
         for parameter in group['params']:
             groups.setdefault(id(parameter), []).append(group)
-    prefix, backbone = find_backbone(model)
+    prefix, backbone = find_layered_backbone(model)
     rows: dict[tuple, ParamGroupRow] = {}
     wrong = []
     for name, parameter in model.named_parameters():

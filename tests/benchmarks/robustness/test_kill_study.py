@@ -54,7 +54,7 @@ def test_a_kill_amid_a_checkpoint_and_a_signal(repo, sample_data, tmp_path):
 def test_a_training_that_fails_is_told(repo, sample_data, tmp_path):
     wrong = options(tmp_path / 'nowhere')
     with pytest.raises(
-        RuntimeError, match=r'(?s)the training in .*whole failed.*nowhere.*does not exist'
+        ChildProcessError, match=r'(?s)whole/output.txt failed.*nowhere.*does not exist'
     ):
         run_kill_study(plan_kills(random=1), repo / CONFIG, tmp_path, wrong)
 

@@ -53,7 +53,7 @@ def test_runs_differ_in_what_they_are_to_and_are_not_repeated(repo, digits_data,
     with pytest.raises(ValueError, match=r'default_ggem_0 holds a training of .*max_epochs=1 '):
         run_study(runs, config, tmp_path, [*options, 'train_cfg.max_epochs=2'])
     with pytest.raises(
-        ChildProcessError, match=r"default_max_0 failed:[\s\S]*unknown pooling 'max'"
+        ChildProcessError, match=r"default_max_0/output.txt failed[\s\S]*unknown pooling 'max'"
     ):
         run_study([StudyRun('default', 'max', 0)], config, tmp_path, options)
 
