@@ -117,13 +117,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
                 calls[name] = run_of(network, images, mode, dtype)
             print(f'{height}x{width}, batch {args.batch}, {mode}')
             bar = ProgressBar(args.rounds)
-            times = time_alternately(
-                calls,
-                args.rounds,
-                args.device,
-                warmup=3 if args.compile else 1,
-                progress=bar.update,
-            )
+            times = time_alternately(calls, args.rounds, bar.update)
             print()
             for name, timing in times.items():
                 yield dict(
@@ -200,7 +194,7 @@ def floors(args: argparse.Namespace) -> None:
             name: BENCHMARK_MODELS[name].build(args.arch).to(args.device) for name in args.models
         }
         calls = {name: run_of(net, images, 'inference', dtype) for name, net in networks.items()}
-        times = time_alternately(calls, args.rounds, args.device)
+        times = time_alternately(calls, args.rounds)
         for name, call in calls.items():
             operations = 2 * count_macs(call, networks[name])[0]
             moved, ms = moved_bytes(call), times[name].median * 1e3

@@ -11,9 +11,9 @@ import pytest
 import torch
 from mmengine.utils import digit_version
 
-pytestmark = pytest.mark.slow
-
 from benchmarks.launcher import ROOT, hook_option
+
+pytestmark = pytest.mark.slow
 
 CONFIG = 'configs/sample/upernet_vit_mpvg_sample.py'
 OPTIONS = (
