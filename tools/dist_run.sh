@@ -2,7 +2,7 @@
 # Start a tool on several processes: dist_run.sh SCRIPT PROCESSES ARGUMENTS...
 # dist_train.sh and dist_test.sh call this. Several nodes: set NNODES, NODE_RANK, MASTER_ADDR, PORT;
 # or, for nodes that come and go, NNODES=MIN:MAX, RDZV_ENDPOINT=HOST:PORT and RDZV_ID=JOB. MAX_RESTARTS starts all
-# processes again when one dies. Exits with 75 when the run was told to end and wants to go on.
+# processes again when one dies. Exits with 75 when the run ended at a signal and wants to go on.
 set -euo pipefail
 unset CDPATH # with it, cd prints where it went
 script=$1 processes=$2
@@ -36,16 +36,16 @@ fi
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # torchrun exits with 1 whatever its processes exit with, so they leave their code here
-# (mmpvg/utils/preemption.py), and read here that this script was told to end before they started.
+# (mmpvg/utils/preemption.py), and read here that this script got a signal before they started.
 MMPVG_EXIT_CODE_FILE=$(mktemp)
 export MMPVG_EXIT_CODE_FILE
 # To the processes of the run, which save and exit; torchrun would kill them after 30 seconds.
 launcher=
 pass_on() {
     local child children
-    echo told >>"$MMPVG_EXIT_CODE_FILE"
+    echo signaled >>"$MMPVG_EXIT_CODE_FILE"
     if [[ $script == train.py ]]; then
-        # Those that take signals; one that does not yet will find that it was told.
+        # Those that take signals; one that does not yet will find the line.
         for child in $(sed -n 's/^pid //p' "$MMPVG_EXIT_CODE_FILE"); do
             if is_child "$child"; then kill -TERM "$child" 2>/dev/null || true; fi
         done
@@ -80,12 +80,12 @@ while true; do
     kill -0 "$launcher" 2>/dev/null || break
 done
 code=$(sed -n 's/^exit //p' "$MMPVG_EXIT_CODE_FILE" | tail -n 1)
-if [[ $script == train.py && $status != 0 && $(<"$MMPVG_EXIT_CODE_FILE") == told* ]] &&
+if [[ $script == train.py && $status != 0 && $(<"$MMPVG_EXIT_CODE_FILE") == signaled* ]] &&
     ! grep -q '^pid' "$MMPVG_EXIT_CODE_FILE"; then
-    # The launcher was told too, before a process of the run had started.
+    # The launcher got the signal too, before a process of the run had started.
     code=75
 fi
-if [[ $status == 0 ]] && ! grep -qx told "$MMPVG_EXIT_CODE_FILE"; then
+if [[ $status == 0 ]] && ! grep -qx signaled "$MMPVG_EXIT_CODE_FILE"; then
     code=0 # processes that ended were started again, and finished
 fi
 exit "${code:-$status}"

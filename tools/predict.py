@@ -16,7 +16,7 @@ from mmengine.config import DictAction
 
 from mmpvg.apis.inference import predict_to_folder
 from mmpvg.engine.config.config_model import read_config
-from mmpvg.utils.command_line import positive, told_by
+from mmpvg.utils.command_line import positive, user_errors
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     # What a scheduler sends first is taken as Ctrl-C, so that what there is gets written.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with told_by(parser):
+        with user_errors(parser):
             cfg = read_config(args.config)
             cfg.merge_from_dict(args.cfg_options or {})
             report = predict_to_folder(

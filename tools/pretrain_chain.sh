@@ -6,7 +6,7 @@
 # A classifier is trained on digits, a detector starts from its backbone, a segmenter from the
 # detector's, all in work_dirs/pretrain_chain. It shows what each stage loaded and reached. Short
 # runs: this shows that the hand-over works, not what it is worth. Needs the environment of
-# tools/setup_env.sh. Run again, it skips what is done; --force does all anew.
+# tools/setup_env.sh. Run again, it skips what is done; --force does all again.
 set -euo pipefail
 unset CDPATH # with it, cd prints where it went
 

@@ -5,7 +5,7 @@
 #   bash tools/quickstart.sh
 #
 # Makes .venv (the current stack), the sample data set in data/sample, and all else in
-# work_dirs/quickstart. Run again, it skips what is done. --force trains anew.
+# work_dirs/quickstart. Run again, it skips what is done. --force trains again.
 set -euo pipefail
 unset CDPATH # with it, cd prints where it went
 

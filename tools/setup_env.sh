@@ -87,7 +87,7 @@ mmcv=$(grep -oE '^(onedl-)?mmcv==.*' "$pins")
 heartbeat() {
     local log=$1 start=$SECONDS line
     while sleep 20 >/dev/null 2>&1; do
-        # A compile is told by ninja's [done/all], anything else by its last line.
+        # A compile shows ninja's [done/all], anything else its last line.
         line=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' "$log" | tail -n 1) || line=$(tail -n 1 "$log")
         printf '      %s  %.90s\n' "$(elapsed $((SECONDS - start)))" "${line#"${line%%[! ]*}"}"
     done
@@ -181,7 +181,7 @@ install_mmcv() {
         # pip may hold the wheel of an earlier compile, for this torch or another.
         compile_mmcv || return
         if mmcv_works; then return; fi
-        say 'The build does not work, compiling anew.'
+        say 'The build does not work, compiling again.'
     fi
     compile_mmcv --force-reinstall --no-deps --no-cache-dir && mmcv_works
 }

@@ -2,7 +2,7 @@
 # Start a tool on a slurm cluster: slurm_run.sh PARTITION JOB_NAME SCRIPT ARGUMENTS...
 # slurm_train.sh and slurm_test.sh call this. Environment: GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
 # REQUEUE=1 submits a batch job instead (options in SBATCH_ARGS) that goes on after a pre-emption and
-# after its time is up, of which the processes are told GRACE seconds before.
+# after its time is up, with a signal to the processes GRACE seconds before.
 set -euo pipefail
 unset CDPATH # with it, cd prints where it went
 partition=$1 job=$2 script=$3
@@ -23,7 +23,7 @@ if [[ ${REQUEUE:-0} != 1 ]]; then
     exec srun "${resources[@]}" "${start[@]}"
 fi
 
-# srun tells the highest exit code, also of a process that it killed; the file has that of the run.
+# srun returns the highest exit code, also of a process that it killed; the file has that of the run.
 exec sbatch "${resources[@]}" --requeue --open-mode=append --signal=TERM@"${GRACE:-120}" \
     ${sbatch_args[@]+"${sbatch_args[@]}"} <<EOF
 #!/usr/bin/env bash

@@ -2,11 +2,11 @@
 
 import sys
 
-from mmpvg.utils.preemption import exit_when_told
+from mmpvg.utils.preemption import exit_on_signal
 
 if __name__ == '__main__':
     # Before the other imports, which take seconds.
-    exit_when_told()
+    exit_on_signal()
 
     from mmpvg.apis.cli import train
     from mmpvg.engine.config.host import end_process

@@ -11,7 +11,7 @@ import csv
 from pathlib import Path
 
 from benchmarks.launcher import CONFIGS, Countdown
-from mmpvg.utils.command_line import told_by
+from mmpvg.utils.command_line import user_errors
 
 from .classification_plot import draw_study
 from .classification_study import StudyRun, plan_study, run_study, summarize
@@ -46,7 +46,7 @@ def main() -> None:
     def show(done: int, run: StudyRun, accuracy: float) -> None:
         countdown(done, f'{run.name}: {accuracy:.2f} %')
 
-    with told_by(parser):
+    with user_errors(parser):
         accuracies = run_study(runs, str(CONFIG), args.out, options, args.jobs, show)
     results = summarize(accuracies)
 

@@ -16,7 +16,7 @@ from mmengine.config import Config
 
 from benchmarks.launcher import CONFIGS, Countdown
 from mmpvg.analysis.inspection import image_files, open_model
-from mmpvg.utils.command_line import positive, told_by
+from mmpvg.utils.command_line import positive, user_errors
 
 from .delivery_study import DELIVERY_NUMBERS, describe_delivery, mean_and_spread
 from .trainings import Training, run_trainings
@@ -57,7 +57,7 @@ def main() -> None:
     def show(done: int, training: Training, value: float) -> None:
         countdown(done, f'{training.name}: {value:.2f}')
 
-    with told_by(parser):
+    with user_errors(parser):
         reached = run_trainings(
             list(trainings.values()), str(CONFIG), args.out, METRIC, args.jobs, show
         )

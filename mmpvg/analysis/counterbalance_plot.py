@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpvg.analysis.counterbalance import Counterbalance
-from mmpvg.utils.colors import COLOR_MAP, look
-from mmpvg.utils.figure import pyplot, save_figure
+from mmpvg.utils.figure import COLOR_MAP, look, pyplot, save_figure
 
 
 def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path) -> Path:

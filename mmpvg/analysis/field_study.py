@@ -14,7 +14,7 @@ from .inspection import InspectedModel
 from .receptive_field import (
     PE_STATES,
     accumulate_fields,
-    centre_features,
+    center_features,
     pe_state,
     share_outside,
 )
@@ -33,8 +33,8 @@ class MeasuredField:
         place: ``block 3``, or ``end`` for what leaves the network.
         field: (H, W), of sum 1.
         fit: Its Gaussian, in pixels, of a quarter of a patch at least.
-        outside: Share of the field outside the centre token's own patch.
-        spread: Root mean square distance along y and x from its centre of mass, in pixels.
+        outside: Share of the field outside the center token's own patch.
+        spread: Root mean square distance along y and x from its center of mass, in pixels.
     """
 
     size: tuple[int, int]
@@ -52,7 +52,7 @@ def measure_fields(
     sizes: Sequence[tuple[int, int]],
     states: Sequence[str] = PE_STATES,
 ) -> Iterator[MeasuredField]:
-    """Measure the receptive fields of the centre token, one after the other.
+    """Measure the receptive fields of the center token, one after the other.
 
     Args:
         model: The model.
@@ -67,7 +67,7 @@ def measure_fields(
     for size in sizes:
         for state in states:
             with pe_state(model.vit, state):
-                fields = accumulate_fields(centre_features(model.vit), images(size, state))
+                fields = accumulate_fields(center_features(model.vit), images(size, state))
             for place, field in zip(places_of(model), fields):
                 yield MeasuredField(
                     tuple(size),
@@ -84,7 +84,7 @@ def measure_fields(
 def states_of(model: InspectedModel, wanted: Sequence[str] = PE_STATES) -> tuple[str, ...]:
     """The wanted states of the PE that a model can have.
 
-    A fixed sinusoid was never drawn, so it cannot be re-initialised; a network without a PE is as
+    A fixed sinusoid was never drawn, so it cannot be re-initialized; a network without a PE is as
     it is.
     """
     position_embedding = model.vit.position_embedding

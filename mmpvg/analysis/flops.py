@@ -39,7 +39,7 @@ def count_macs(function: Callable[[], Any], *modules: nn.Module) -> tuple[int, A
     Attention of ours is spelt out meanwhile: whether a fused kernel is counted depends on torch's
     version, on the device and on the mask. Windows cost what their own matrix products cost. The
     sampling of deformable attention, which no counter sees, is four multiply-adds a value for the
-    bilinear mean of its neighbours and one for its weight.
+    bilinear mean of its neighbors and one for its weight.
 
     Args:
         function: What to call.

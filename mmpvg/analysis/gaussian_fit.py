@@ -16,14 +16,14 @@ class GaussianFit:
 
     Attributes:
         amplitude: A.
-        centre: (cy, cx); a pixel's centre is its index.
+        center: (cy, cx); a pixel's center is its index.
         sigma: (sy, sx), positive.
         r_squared: ``1 - var(residual) / var(map)``, as GAB's code and lmfit compute it: 1 for a map
             that is a Gaussian up to a constant, 0 for one that the Gaussian explains nothing of.
     """
 
     amplitude: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
     sigma: tuple[float, float]
     r_squared: float
 
@@ -33,7 +33,7 @@ def fit_gaussian(field: np.ndarray, least_sigma: float = 0.3) -> GaussianFit:
 
     scipy's ``curve_fit`` runs from the moments of the map and, for maps of a spike and a wide foot,
     from narrower Gaussians at the peak; the fit with the least squares is returned. The amplitude
-    is not negative and the centre lies inside the map, as in OpenERF by GAB's authors.
+    is not negative and the center lies inside the map, as in OpenERF by GAB's authors.
 
     Args:
         field: (H, W), not negative.
@@ -97,7 +97,7 @@ def fit_gaussian(field: np.ndarray, least_sigma: float = 0.3) -> GaussianFit:
 
 
 def field_spread(field: np.ndarray) -> tuple[float, float]:
-    """How far a field reaches: the root mean square distance from its centre of mass.
+    """How far a field reaches: the root mean square distance from its center of mass.
 
     Args:
         field: (H, W).

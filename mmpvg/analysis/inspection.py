@@ -52,7 +52,7 @@ class InspectedModel:
         return next(self.vit.parameters()).device
 
     def read_images(self, files: Sequence[Path], size: tuple[int, int]) -> Tensor:
-        """Read, resize and normalise images as the model's data preprocessor would.
+        """Read, resize and normalize images as the model's data preprocessor would.
 
         Args:
             files: Image files.

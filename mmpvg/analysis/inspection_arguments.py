@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
 from mmpvg.engine.config.host import check_device
-from mmpvg.utils.command_line import positive
+from mmpvg.utils.command_line import make_folder, positive
 from mmpvg.utils.errors import MissingFileError, UserError
-from mmpvg.utils.folder import make_folder
 
 from .inspection import InspectedModel, image_files, open_model
 

@@ -49,15 +49,15 @@ def similarity_mosaic(
     return torch.einsum('ijd,yxd->ijyx', pe[ys][:, xs], pe).cpu().numpy(), ys, xs
 
 
-def neighbour_contrast(pe: Tensor) -> float:
-    """How much more alike neighbours are than any two tokens: the PE's sense of nearness.
+def neighbor_contrast(pe: Tensor) -> float:
+    """How much more alike neighbors are than any two tokens: the PE's sense of nearness.
 
     Args:
         pe: PE of shape (h, w, D).
 
     Returns:
         Mean cosine similarity of tokens beside and above each other, less that of all pairs of
-        different tokens; about 0 for a PE as initialised.
+        different tokens; about 0 for a PE as initialized.
     """
     pe = F.normalize(pe.float(), dim=2)
     beside, above = (pe[:, 1:] * pe[:, :-1]).sum(2), (pe[1:] * pe[:-1]).sum(2)
@@ -131,7 +131,7 @@ def resize_distortions(
     """Measure what resizes distort, in the table and in what is made of it.
 
     A place of the image has a row at the native grid, and at the other; there it is read off
-    bilinearly between the tokens' centres. Places that the resize keeps have the same row, as with
+    bilinearly between the tokens' centers. Places that the resize keeps have the same row, as with
     an odd multiple of the native grid.
 
     Args:
@@ -169,7 +169,7 @@ def _distortion(
 
 
 def _read_at_places_of(native: Tensor, resized: Tensor) -> Tensor:
-    """(H, W, D), (h, w, D) -> (H*W, D): the second's rows at the centres of the first's patches."""
+    """(H, W, D), (h, w, D) -> (H*W, D): the second's rows at the centers of the first's patches."""
     y, x = ((torch.arange(side) * 2 + 1) / side - 1 for side in native.shape[:2])
     places = torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=2)[None].to(resized)
     maps = resized.permute(2, 0, 1)[None]

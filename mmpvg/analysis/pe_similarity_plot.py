@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpvg.analysis.pe_similarity import ResizeDistortion
-from mmpvg.utils.colors import COLOR_MAP, look
-from mmpvg.utils.figure import pyplot, save_figure
+from mmpvg.utils.figure import COLOR_MAP, look, pyplot, save_figure
 
 
 def draw_mosaics(mosaics: Mapping[str, np.ndarray], path: str | Path, title: str = '') -> Path:
@@ -34,7 +33,7 @@ def draw_mosaics(mosaics: Mapping[str, np.ndarray], path: str | Path, title: str
         layout='constrained',
         squeeze=False,
     )
-    # Every map holds the token itself, which would take the colours of all else.
+    # Every map holds the token itself, which would take the colors of all else.
     ranges = [np.percentile(mosaic, [0.5, 99]) for mosaic in mosaics.values()]
     low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
     for axis, (name, mosaic) in zip(axes.flat, mosaics.items()):

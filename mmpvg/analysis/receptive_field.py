@@ -16,7 +16,7 @@ from ..models.backbones.mpvg_vit import MPVGViT
 from .inspection import record_network
 
 #: What the PE may be while the field is measured.
-PE_STATES = ('as it is', 'zeroed', 're-initialised')
+PE_STATES = ('as it is', 'zeroed', 're-initialized')
 
 
 def accumulate_fields(
@@ -25,7 +25,7 @@ def accumulate_fields(
     """Accumulate what features feel of an image's pixels.
 
     The gradient of each feature with respect to the image, averaged over the image's channels, its
-    negative values cut, summed over the images, and normalised to a sum of 1 (GAB paper).
+    negative values cut, summed over the images, and normalized to a sum of 1 (GAB paper).
 
     Args:
         features: Images (B, C, H, W) -> features to look at, each of shape (B,), one value an
@@ -57,8 +57,8 @@ def accumulate_fields(
     return (fields / totals.where(totals > 0, torch.ones_like(totals))).cpu().numpy()
 
 
-def centre_token(grid: tuple[int, int]) -> tuple[int, int]:
-    """Row and column of the centre token of a grid (h, w).
+def center_token(grid: tuple[int, int]) -> tuple[int, int]:
+    """Row and column of the center token of a grid (h, w).
 
     On an even side it is the one before the middle, so (6, 6) of 14x14, index 90: the token of
     GAB's code, of OpenERF by its authors, and of LaPE's similarity script.
@@ -66,8 +66,8 @@ def centre_token(grid: tuple[int, int]) -> tuple[int, int]:
     return (grid[0] - 1) // 2, (grid[1] - 1) // 2
 
 
-def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
-    """The features of the centre token (``centre_token``): of every block, and at the end.
+def center_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
+    """The features of the center token (``center_token``): of every block, and at the end.
 
     Of each block the channel mean of its output; at the end that of what leaves the network, after
     the last norm and its PE, as in the paper. Behind a LayerNorm whose weights are all equal, as
@@ -83,26 +83,26 @@ def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
 
     def features(images: Tensor) -> list[Tensor]:
         record = record_network(vit, images)
-        row, column = centre_token(record.grid)
-        centre = row * record.grid[1] + column
+        row, column = center_token(record.grid)
+        center = row * record.grid[1] + column
         outputs = [block.output for block in record.blocks] + [record.last]
-        return [output[:, centre].mean(1) for output in outputs]
+        return [output[:, center].mean(1) for output in outputs]
 
     return features
 
 
 def share_outside(field: np.ndarray, patch_size: int) -> float:
-    """The share of a field that lies outside the centre token's own patch.
+    """The share of a field that lies outside the center token's own patch.
 
     The residual stream carries a token's own patch through every block, so that most fields are a
     spike on a foot. A fitted Gaussian follows the spike; this tells of the foot.
 
     Args:
-        field: (H, W), of ``centre_features``.
+        field: (H, W), of ``center_features``.
         patch_size: Side of a patch, in pixels.
     """
     grid = tuple(-(-side // patch_size) for side in field.shape)
-    top, left = (place * patch_size for place in centre_token(grid))
+    top, left = (place * patch_size for place in center_token(grid))
     total = field.sum()
     own = field[top : top + patch_size, left : left + patch_size].sum()
     return float(1 - own / total) if total > 0 else float('nan')
@@ -115,7 +115,7 @@ def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
     Args:
         vit: The network, changed in place and back.
         state: ``as it is``; ``zeroed``, which leaves the biases of the PE norms; or
-            ``re-initialised``, drawn as before training, with the norms as trained.
+            ``re-initialized``, drawn as before training, with the norms as trained.
         seed: Of the draw.
 
     Raises:
@@ -138,7 +138,7 @@ def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
             generator = torch.Generator().manual_seed(seed)
             for r in rows:
                 r.zero_()
-                if state == 're-initialised':
+                if state == 're-initialized':
                     drawn = torch.empty(r.shape)
                     nn.init.trunc_normal_(drawn, std=0.02, generator=generator)
                     r.copy_(drawn)
@@ -150,7 +150,7 @@ def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class LearntGaussian:
+class LearnedGaussian:
     """The Gaussian attention bias of a block.
 
     Attributes:
@@ -164,10 +164,10 @@ class LearntGaussian:
     sigma: tuple[float, ...]
 
 
-def learnt_gaussians(vit: MPVGViT) -> list[LearntGaussian]:
+def learned_gaussians(vit: MPVGViT) -> list[LearnedGaussian]:
     """The Gaussian attention biases of a network; none for a network without."""
     return [
-        LearntGaussian(
+        LearnedGaussian(
             index,
             tuple(block.attn.bias.a.detach().tolist()),
             tuple(block.attn.bias.sigma.detach().tolist()),

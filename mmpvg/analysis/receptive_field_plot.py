@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmpvg.analysis.field_study import MeasuredField
-from mmpvg.analysis.receptive_field import PE_STATES, LearntGaussian
-from mmpvg.utils.colors import COLOR_MAP, look
-from mmpvg.utils.figure import pyplot, save_figure
+from mmpvg.analysis.receptive_field import PE_STATES, LearnedGaussian
+from mmpvg.utils.figure import COLOR_MAP, look, pyplot, save_figure
 
 # Fields in a row.
 _COLUMNS = 7
@@ -57,7 +56,7 @@ def draw_fields(fields: Sequence[MeasuredField], path: str | Path, title: str = 
 
 def draw_field_curves(
     fields: Mapping[str, Sequence[MeasuredField]],
-    learnt: Mapping[str, Sequence[LearntGaussian]],
+    learned: Mapping[str, Sequence[LearnedGaussian]],
     patch_sizes: Mapping[str, int],
     path: str | Path,
 ) -> Path:
@@ -67,7 +66,7 @@ def draw_field_curves(
 
     Args:
         fields: Name of the model -> its fields.
-        learnt: Name -> its Gaussian attention biases, which are drawn beside, a dot a head.
+        learned: Name -> its Gaussian attention biases, which are drawn beside, a dot a head.
         patch_sizes: Name -> side of its patches in pixels.
         path: The picture to write.
 
@@ -91,14 +90,14 @@ def draw_field_curves(
             for axis, values in zip(axes, (sigma, r_squared, outside, spread)):
                 axis.plot(range(len(values)), values, markersize=4, label=label, **style)
                 axis.set_xticks(range(len(values)), [*range(len(values) - 1), 'end'])
-    _draw_biases(axes[4:], learnt, styles)
+    _draw_biases(axes[4:], learned, styles)
     titles = (
         'σ of the fit (patches)',
         'R² of the fit',
         'share outside its own patch',
         'spread (patches)',
-        'learnt σ of the bias (patches)',
-        'learnt a of the bias',
+        'learned σ of the bias (patches)',
+        'learned a of the bias',
     )
     for axis, title in zip(axes, titles):
         axis.set_title(title, loc='left', fontsize=9)
@@ -125,15 +124,17 @@ def _draw_field(axis: Any, measured: MeasuredField) -> None:
 
 
 def _draw_biases(
-    axes: Sequence[Any], learnt: Mapping[str, Sequence[LearntGaussian]], styles: Mapping[str, dict]
+    axes: Sequence[Any],
+    learned: Mapping[str, Sequence[LearnedGaussian]],
+    styles: Mapping[str, dict],
 ) -> None:
     """Widths and amplitudes, whose signs say nothing."""
     for axis, key in zip(axes, ('sigma', 'amplitude')):
-        for name, biases in learnt.items():
+        for name, biases in learned.items():
             for bias in biases:
                 values = np.abs(getattr(bias, key))
                 axis.scatter([bias.block] * len(values), values, s=16, alpha=0.7, **styles[name])
-        if not any(learnt.values()):
+        if not any(learned.values()):
             axis.text(0.5, 0.5, 'no Gaussian bias', ha='center', va='center', color='0.4')
             axis.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
 
@@ -141,7 +142,7 @@ def _draw_biases(
 def _ellipse(axis: Any, measured: MeasuredField) -> None:
     from matplotlib.patches import Ellipse
 
-    (cy, cx), (sy, sx) = measured.fit.centre, measured.fit.sigma
+    (cy, cx), (sy, sx) = measured.fit.center, measured.fit.sigma
     if np.isfinite(sy) and max(sy, sx) < max(measured.size):
         ellipse = Ellipse((cx, cy), 2 * sx, 2 * sy, fill=False, color='white', linewidth=1)
         axis.add_patch(ellipse)

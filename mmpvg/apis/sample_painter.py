@@ -18,9 +18,9 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from mmpvg.apis.inference.inferencers import visualizer_type
+from mmpvg.apis.inference.predictor import fixed_numpy_seed
 from mmpvg.apis.inference.reading import ImageReader, as_rgb, reader_of
-from mmpvg.utils.colors import COLORS
-from mmpvg.utils.fixed_seed import fixed_numpy_seed
+from mmpvg.utils.figure import COLORS
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -45,7 +45,7 @@ class SamplePainter:
         score_thr: Detections that do not score more are left out.
 
     Attributes:
-        class_colours: Class -> (red, green, blue).
+        class_colors: Class -> (red, green, blue).
     """
 
     def __init__(self, cfg: Config, metainfo: dict, score_thr: float = 0.5) -> None:
@@ -53,7 +53,7 @@ class SamplePainter:
         palette = metainfo.get('palette')
         if not palette or isinstance(palette, str) or len(palette) != len(classes):
             palette = [_rgb(index) for index in range(len(classes))]
-        self.class_colours = dict(zip(classes, map(tuple, palette)))
+        self.class_colors = dict(zip(classes, map(tuple, palette)))
         self._visualizer = VISUALIZERS.build(
             dict(type=visualizer_type(cfg), name=f'painter {next(_NUMBERS)}', alpha=0.6)
         )

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmpvg.utils.colors import COLORS
-from mmpvg.utils.figure import plain_text, pyplot
+from mmpvg.utils.figure import COLORS, plain_text, pyplot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

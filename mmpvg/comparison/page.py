@@ -58,7 +58,7 @@ def write_comparison_page(
             f'{metric} by class': _rows(pairs) for metric, pairs in comparison.by_class.items()
         },
         chart=_chart(comparison, [*gains, *losses]),
-        legend=painter.class_colours,
+        legend=painter.class_colors,
         sections=[
             dict(
                 title=f'Where {b.name} {verb} most: {len(shown)} of {len(known)} images',

@@ -144,11 +144,11 @@ def labels_outside(labels: np.ndarray, num_classes: int) -> str:
 
 
 def describe_classes(number: int) -> str:
-    """Their number and labels: ``are 5 classes, labelled 0 to 4``."""
+    """Their number and labels: ``are 5 classes, labeled 0 to 4``."""
     return (
-        f'are {number} classes, labelled 0 to {number - 1}'
+        f'are {number} classes, labeled 0 to {number - 1}'
         if number > 1
-        else ('is 1 class, labelled 0')
+        else ('is 1 class, labeled 0')
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmpvg.utils.colors import look
-from mmpvg.utils.figure import pyplot, save_figure
+from mmpvg.utils.figure import look, pyplot, save_figure
 
 from .run_logs import Curve
 

@@ -21,8 +21,7 @@ from mmengine.config import DictAction
 from mmpvg.comparison.candidates import load_candidates
 from mmpvg.comparison.comparison import Comparison, compare
 from mmpvg.comparison.page import write_comparison_page
-from mmpvg.utils.command_line import told_by
-from mmpvg.utils.folder import make_folder
+from mmpvg.utils.command_line import make_folder, user_errors
 from mmpvg.utils.whole_file import write_whole
 
 
@@ -56,7 +55,7 @@ def main() -> None:
     if names[0] == names[1]:
         parser.error(f'--names must differ, got {names[0]!r} twice')
 
-    with told_by(parser):
+    with user_errors(parser):
         candidates = load_candidates(configs, checkpoints, names, args.cfg_options)
         make_folder(args.out)
         comparison = compare(candidates, args.score_thr)

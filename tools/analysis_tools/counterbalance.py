@@ -27,7 +27,7 @@ from mmpvg.analysis.inspection_arguments import (
     batches_of,
     opened_models,
 )
-from mmpvg.utils.command_line import size_of, told_by
+from mmpvg.utils.command_line import size_of, user_errors
 
 SIZE_HELP = 'images are stretched to it; the size of the PE table of each model if not said'
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument('--size', type=size_of, metavar='HxW', help=SIZE_HELP)
     args = parser.parse_args()
 
-    with told_by(parser):
+    with user_errors(parser):
         look(args)
 
 

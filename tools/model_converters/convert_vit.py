@@ -13,7 +13,7 @@ import torch
 
 from mmpvg.checkpoints import backbone_arguments, fit, read_weights, recognise
 from mmpvg.models import MPVGViT
-from mmpvg.utils.command_line import told_by
+from mmpvg.utils.command_line import user_errors
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         parser.error(f'OUT must end with .pth or .safetensors, got {args.out}')
     grid = None if args.grid is None else tuple(args.grid)
 
-    with told_by(parser):
+    with user_errors(parser):
         source = recognise(read_weights(args.source, args.key), args.source, args.prefix)
         assumed = source.num_heads is None and args.num_heads is None
         arguments = backbone_arguments(source, grid, args.num_heads)

@@ -108,7 +108,7 @@ class MaskFiles:
     Args:
         folder: Where they go.
         classes: Names of the classes.
-        palette: Their colours.
+        palette: Their colors.
     """
 
     def __init__(
@@ -116,8 +116,8 @@ class MaskFiles:
     ) -> None:
         self.folder, self.classes, self.palette = folder, classes, palette
         told = [
-            dict(id=i, name=name, colour=list(colour))
-            for i, (name, colour) in enumerate(zip(classes, palette))
+            dict(id=i, name=name, color=list(color))
+            for i, (name, color) in enumerate(zip(classes, palette))
         ]
         write_whole(folder / 'classes.json', json.dumps(told, indent=1) + '\n')
 
@@ -138,7 +138,7 @@ class MaskFiles:
             mask = Image.fromarray(labels.astype(np.uint16))
         else:
             mask = Image.fromarray(labels.astype(np.uint8))
-            mask.putpalette([value for colour in self.palette for value in colour])
+            mask.putpalette([value for color in self.palette for value in color])
         path = self.folder / 'masks' / f'{item.name}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         mask.save(path)

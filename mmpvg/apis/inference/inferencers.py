@@ -142,4 +142,4 @@ def _dataset_meta(checkpoint: dict, cfg: Config) -> dict[str, Any]:
     if isinstance(palette, str) or palette is None or len(palette) != len(classes):
         # As mmseg's data sets do.
         palette = np.random.RandomState(42).randint(0, 255, (len(classes), 3)).tolist()
-    return dict(classes=tuple(classes), palette=[tuple(map(int, colour)) for colour in palette])
+    return dict(classes=tuple(classes), palette=[tuple(map(int, color)) for color in palette])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from mmpvg.utils.errors import UserError
-from mmpvg.utils.fixed_seed import fixed_numpy_seed
 
 from .inferencers import build_inferencer
 from .reading import as_rgb
@@ -28,7 +28,7 @@ class Predictor:
     Attributes:
         detects: Whether it is a detector.
         classes: Names of the classes.
-        palette: Their colours, RGB from 0 to 255.
+        palette: Their colors, RGB from 0 to 255.
         device: Where the weights are.
 
     Raises:
@@ -118,3 +118,14 @@ class Predictor:
                 if name in sample:
                     delattr(sample, name)
         return [sample.cpu() for sample in samples]
+
+
+@contextmanager
+def fixed_numpy_seed(seed: int = 0) -> Iterator[None]:
+    """Seed NumPy's draws for a while: mmdet varies the colors of masks at random."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

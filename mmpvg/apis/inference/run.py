@@ -12,8 +12,8 @@ from mmengine.utils import ProgressBar
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
 from mmpvg.datasets.unwrap import innermost_config
+from mmpvg.utils.command_line import make_folder
 from mmpvg.utils.errors import UserError
-from mmpvg.utils.folder import make_folder
 
 from .batches import batches_of_one_size
 from .coco_ids import AnnotatedIds, CocoIds

@@ -4,7 +4,7 @@
 
     OUT/images/{train,val}/000000.jpg              the scenes
     OUT/annotations/instances_{train,val}.json     COCO: ids from 1, masks as RLE (rings have holes)
-    OUT/annotations/{train,val}/000000.png         0 unlabelled, 1 background, 2... SAMPLE_CLASSES
+    OUT/annotations/{train,val}/000000.png         0 unlabeled, 1 background, 2... SAMPLE_CLASSES
     OUT/mmpvg_sample.json                          what OUT was made with; written last
 """
 

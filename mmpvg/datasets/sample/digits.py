@@ -2,7 +2,7 @@
 
 ::
 
-    OUT/train/{0,...,9}/0000.png    8x8 grey images, enlarged to whole squares of pixels
+    OUT/train/{0,...,9}/0000.png    8x8 gray images, enlarged to whole squares of pixels
     OUT/val/{0,...,9}/0003.png
     OUT/partition.txt               for retrieval, as mmpretrain's InShop reads it: train images to
                                     train on, one half of val to query with, the other to search

@@ -61,9 +61,9 @@ class Scene:
     photo: str
 
     def semantic(self) -> np.ndarray:
-        """The ADE-style map, (H, W) uint8: 0 unlabelled, 1 background, 2 + label for objects.
+        """The ADE-style map, (H, W) uint8: 0 unlabeled, 1 background, 2 + label for objects.
 
-        Unlabelled is a line one pixel wide along every outline, where the pixels mix two things.
+        Unlabeled is a line one pixel wide along every outline, where the pixels mix two things.
         """
         classes = np.array([1, *(label + 2 for label in self.labels)], dtype=np.uint8)
         seg_map = classes[self.instances]
@@ -142,7 +142,7 @@ def render_scene(rng: np.random.Generator, photos: dict[str, Image.Image]) -> Sc
 
 
 def _background(rng, photo: Image.Image, height: int, width: int) -> np.ndarray:
-    """A piece of the photograph, (height, width, 3) float, mirrored and recoloured at random."""
+    """A piece of the photograph, (height, width, 3) float, mirrored and recolored at random."""
     fits = min(photo.width / width, photo.height / height)
     zoom = rng.uniform(1.0, min(fits, 3.0))
     left = rng.uniform(0, photo.width - zoom * width)
@@ -151,14 +151,14 @@ def _background(rng, photo: Image.Image, height: int, width: int) -> np.ndarray:
     pixels = np.asarray(photo.resize((width, height), Image.BICUBIC, box=box), dtype=np.float64)
     if rng.uniform() < 0.5:
         pixels = pixels[:, ::-1]
-    # Paler than the objects, and not always in the few colours that the photographs happen to have.
-    grey = pixels.mean(axis=2, keepdims=True)
-    pixels = grey + (pixels - grey) * rng.uniform(0.35, 0.9)
+    # Paler than the objects, and not always in the few colors that the photographs happen to have.
+    gray = pixels.mean(axis=2, keepdims=True)
+    pixels = gray + (pixels - gray) * rng.uniform(0.35, 0.9)
     return pixels * rng.uniform(0.7, 1.05) * rng.uniform(0.88, 1.12, size=3)
 
 
 def _place(rng, shape: Shape, radius: float, instances: np.ndarray, areas: Sequence[int]):
-    """Finds a spot that leaves every earlier object recognisable.
+    """Finds a spot that leaves every earlier object recognizable.
 
     Returns:
         tuple | None: The shape's frame ``(u, v)`` at every pixel, (H, W) each; None if no try
@@ -177,7 +177,7 @@ def _place(rng, shape: Shape, radius: float, instances: np.ndarray, areas: Seque
 
 
 def _frame(x: float, y: float, angle: float, radius: float, height: int, width: int):
-    """Pixel centres as a shape at (x, y), turned by ``angle``, sees them: u and v, (H, W) each."""
+    """Pixel centers as a shape at (x, y), turned by ``angle``, sees them: u and v, (H, W) each."""
     dy, dx = np.mgrid[:height, :width] + 0.5
     dx, dy = (dx - x) / radius, (dy - y) / radius
     cos, sin = np.cos(angle), np.sin(angle)

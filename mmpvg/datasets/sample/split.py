@@ -55,7 +55,7 @@ def write_split(root: Path, split: str, count: int, seed: int, bar=None) -> dict
     images, annotations = [], []
     for index in range(count):
         scene = sample_scene(split, index, seed, photos)
-        # Chroma is kept at full resolution: colour is a cue here.
+        # Chroma is kept at full resolution: color is a cue here.
         Image.fromarray(scene.image).save(image_dir / f'{index:06d}.jpg', quality=92, subsampling=0)
         Image.fromarray(scene.semantic()).save(map_dir / f'{index:06d}.png')
         height, width = scene.instances.shape

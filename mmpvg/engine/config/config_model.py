@@ -22,9 +22,8 @@ def read_config(config: str | Path) -> Config:
     """Read a config file.
 
     Raises:
-        FileNotFoundError: If it does not exist.
-        RefusedFileError: A ``ValueError``, if it is YAML, which mmengine reads with a loader that
-            runs code. A config in Python is a program too, and looks like one.
+        MissingFileError: If it does not exist.
+        RefusedFileError: If it is YAML, which mmengine reads with a loader that runs code.
     """
     if not osp.isfile(config):
         raise MissingFileError(f'config {config} does not exist; see configs/ for what there is')
@@ -47,8 +46,8 @@ def build_config_model(config: str, options: dict | None = None) -> tuple[Config
         The config, and the model.
 
     Raises:
-        FileNotFoundError: If the config does not exist.
-        ValueError: If the model reads a file in a format that runs code.
+        MissingFileError: If the config does not exist.
+        RefusedFileError: If the model reads a file in a format that runs code.
     """
     MMLogger.get_instance('mmengine', log_level=logging.ERROR)
     cfg = read_config(config)

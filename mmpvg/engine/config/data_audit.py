@@ -1,4 +1,4 @@
-"""The audit of the data beside the start of a training, which it stops if they are unusable."""
+"""Audits the data while a training starts, and stops it if they are unusable."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from mmpvg.utils.errors import UserError
 
 
 class UnusableDataError(UserError):
-    """Data with which training is not worth starting."""
+    """Data that are not worth training on."""
 
 
 @contextmanager
 def audited(runner: Runner, cfg: Config, splits: Sequence[str]) -> Iterator[None]:
-    """Look through the data of a run in a process of its own, while the run builds its data sets.
+    """Audit the data of a run in another process, while the run builds its data sets.
 
-    Reading COCO's annotations once more takes half the time of building the data set, which is
-    none where a second core is free. The first process of a run does it for all.
+    The first process of a run does it for all.
 
     Args:
         runner: Of the run, before training.
@@ -77,10 +76,10 @@ class _AuditReport(Hook):
         try:
             audits = self.receiver.recv()
         except EOFError:
-            audits = RuntimeError('its process was ended, perhaps for want of memory')
+            audits = RuntimeError('its process was killed, perhaps out of memory')
         self.process.join()
         if isinstance(audits, Exception):
-            runner.logger.warning(f'The data were not looked through: {audits}')
+            runner.logger.warning(f'The data were not audited: {audits}')
             return
         for result in audits:
             if result.images:
@@ -93,7 +92,7 @@ class _AuditReport(Hook):
             )
             raise UnusableDataError(
                 f'the data are not worth training on:\n{lines}\n'
-                'tools/misc/check_dataset.py lists all there is; --no-audit trains all the same'
+                'tools/misc/check_dataset.py lists all findings; --no-audit trains anyway'
             )
         wrong = [finding for result in audits for finding in result.wrong]
         for problem, effect, number, _, example in summarize_findings(wrong):
@@ -103,20 +102,20 @@ class _AuditReport(Hook):
 
 
 def _audit(receiver: Connection, sender: Connection, cfg: Config, splits: Sequence[str]) -> None:
-    # The training's end, without which a report to a process that has died would wait for ever.
+    # Otherwise a report to a training that has died would wait forever.
     receiver.close()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Not those of the training, which saves a checkpoint at SIGTERM.
+    # Not the handlers of the training, which saves a checkpoint at SIGTERM.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     try:
         sender.send(list(audit(cfg, splits)))
-    except Exception as error:  # of the audit itself, which must not stop a training
+    except Exception as error:  # of the audit itself, which stops no training
         sender.send(RuntimeError(f'{type(error).__name__}: {error}'))
 
 
 def _end_with_parent() -> None:
-    """A training that is killed, or exits at once on a signal, does not end its children."""
+    # A training that is killed, or exits at once on a signal, does not end its children.
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Refusing data in formats that run code when they are read."""
+"""Refuses data in formats that run code when they are read."""
 
 from __future__ import annotations
 
@@ -36,16 +36,15 @@ _OTHERS = (
 def refuse_code_in_data(cfg: Config, *splits: str) -> None:
     """Refuse annotations and other files of a config that would be unpickled, or read as full YAML.
 
-    Upstream chooses the reader of annotations, proposals, class weights and others by the name of
-    the file; pickle and YAML run whatever the file names. Looks into the data loaders with all
-    their wrapped data sets and transforms, the evaluators, and the model.
+    Upstream chooses the reader by the file name. Checks the data loaders with their wrapped data
+    sets and transforms, the evaluators, and the model.
 
     Args:
         cfg: The config.
         *splits: Out of ``train``, ``val`` and ``test``.
 
     Raises:
-        RefusedFileError: A ``ValueError``. It names the setting, the file, and the way out.
+        RefusedFileError: If there is one; names the setting, the file and the fix.
     """
     parts = [f'{split}_{part}' for split in splits for part in ('dataloader', 'evaluator')]
     for name in (*parts, 'model'):
@@ -64,7 +63,7 @@ def refuse_code_in_data(cfg: Config, *splits: str) -> None:
 
 
 def _texts(node: Any, key: str, setting: str = '') -> Iterator[tuple[str, str, str]]:
-    """Every text below a part of a config, with its whole key and its setting."""
+    """Yield every text below a part of a config, with its key and its setting."""
     if isinstance(node, (str, Path)):
         yield key, setting, str(node)
     elif isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Looking for the data before anything is built."""
+"""Checks that the data of a config exist before anything is built."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from .data_formats import refuse_code_in_data
 def check_data_files(cfg: Config, *splits: str) -> None:
     """Check that annotation files and image folders of a config are there.
 
-    A run that lacks one would otherwise fail after minutes, or only at its first validation. Data
-    behind a URL or a file backend other than the local disk, or that a data set downloads itself,
-    is not looked for.
+    Data behind a URL or another file backend than the local disk, or that a data set downloads
+    itself, are not checked.
 
     Args:
         cfg: The config.
         *splits: Out of ``train``, ``val`` and ``test``.
 
     Raises:
-        FileNotFoundError: If something is missing. It names the setting, the path, and the fix.
-        ValueError: If annotations are in a format that runs code, or paths are relative to an
+        MissingFileError: If something is missing; names the setting, the path and the fix.
+        UserError: If annotations are in a format that runs code, or paths are relative to an
             ``http`` URL.
     """
     refuse_code_in_data(cfg, *splits)

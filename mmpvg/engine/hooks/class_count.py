@@ -1,4 +1,4 @@
-"""Heads and data must agree on the classes."""
+"""Checks that heads and data agree on the classes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _HEADS = re.compile(r'((.*\.)?(bbox|mask|decode|auxiliary)_)?head(\.\d+)?')
 
 @HOOKS.register_module()
 class ClassCountCheckHook(Hook):
-    """Stop before the first iteration when the classes of heads, config and data do not fit.
+    """Stop before the first iteration if the classes of heads, config and data do not fit.
 
-    Serves detection, segmentation and classification. Without it a detector trains on labels that
-    do not exist and a segmenter fails inside a loss kernel.
+    Serves detection, segmentation and classification.
 
     Raises:
         ValueError: If a head's ``num_classes`` is not the data set's number of classes, or an
@@ -84,8 +83,8 @@ def check_metric_categories(metric: BaseMetric, dataset: Dataset) -> None:
     """Check that COCO's metric numbers the categories of its file as the classes are.
 
     Args:
-        metric: Of any kind; only one with an annotation file of COCO is looked at.
-        dataset: What it evaluates on.
+        metric: Any; only one with an annotation file of COCO is checked.
+        dataset: The data that it evaluates.
 
     Raises:
         ValueError: If names or their order differ.
@@ -105,7 +104,7 @@ def check_class_count(model: nn.Module, classes: Sequence[str], source: str) -> 
     Args:
         model: Of mmdet, mmseg or mmpretrain.
         classes: Their names.
-        source: Where the names are from, for the message.
+        source: Origin of the names, for the message.
 
     Raises:
         ValueError: If a head has another ``num_classes``.

@@ -1,4 +1,4 @@
-"""Which parameters an optimizer trains, how fast, and with which decay."""
+"""Lists the parameters that an optimizer trains, with learning rates and weight decay."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mmpvg.utils.errors import UserError
 
 @dataclass
 class ParamGroupRow:
-    """Parameters of one depth that are trained alike.
+    """Parameters of one depth, learning rate and weight decay.
 
     Attributes:
         depth: Depth in the backbone, 0 for the stem, the last for the last norm and all that comes
-            after the backbone; None in a model without a backbone that tells depths.
+            after the backbone; None in a model without a backbone that gives depths.
         lr: Learning rate; None for frozen parameters.
         weight_decay: Weight decay; None for frozen parameters.
         names: Names of the parameters.
@@ -38,7 +38,7 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
 
     Args:
         model: The model.
-        optimizer: An optimizer of its parameters, whoever made its groups.
+        optimizer: An optimizer of its parameters.
 
     Returns:
         Rows from the stem on; within a depth those with weight decay first, frozen ones last.
@@ -46,7 +46,7 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
     Raises:
         ValueError: If a trainable parameter is in no group or in several, a frozen one in several,
             or a group holds a parameter that is not the model's; the message names all of them. Or
-            if several backbones tell depths.
+            if several backbones give depths.
     """
     groups: dict[int, list[dict]] = {}
     for group in optimizer.param_groups:

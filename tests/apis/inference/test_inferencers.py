@@ -71,7 +71,7 @@ def test_names_of_the_checkpoint_come_first(segmenter, changed):
 
 
 @pytest.mark.parametrize('palette', ['random', [(1, 2, 3)]])
-def test_without_a_palette_of_the_classes_colours_are_mmsegs(segmenter, changed, palette):
+def test_without_a_palette_of_the_classes_colors_are_mmsegs(segmenter, changed, palette):
     from mmseg.datasets import BaseSegDataset
 
     meta = dict(dataset_meta=dict(classes=tuple('uvwxyz'), palette=palette))
@@ -82,7 +82,7 @@ def test_without_a_palette_of_the_classes_colours_are_mmsegs(segmenter, changed,
 
 
 def test_pictures_come_out_alike(detector):
-    """mmdet varies the colours of masks at random."""
+    """mmdet varies the colors of masks at random."""
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
     predictor = Predictor(detector.cfg, detector.checkpoint)
     (sample,) = predictor([image])

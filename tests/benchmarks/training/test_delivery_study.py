@@ -11,8 +11,8 @@ from benchmarks.training.delivery_study import DELIVERY_NUMBERS, describe_delive
 from mmpvg.analysis.counterbalance import measure_counterbalance
 from mmpvg.analysis.gaussian_fit import field_spread
 from mmpvg.analysis.inspection import InspectedModel
-from mmpvg.analysis.pe_similarity import delivered_tables, neighbour_contrast, resize_distortions
-from mmpvg.analysis.receptive_field import accumulate_fields, centre_features, share_outside
+from mmpvg.analysis.pe_similarity import delivered_tables, neighbor_contrast, resize_distortions
+from mmpvg.analysis.receptive_field import accumulate_fields, center_features, share_outside
 
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'mpvg'])
@@ -31,18 +31,18 @@ def test_numbers_are_those_of_the_parts(make_vit, delivery):
         assert numbers['first correlation'] == balance.delivered[:, first].mean()
         assert numbers['last correlation'] == balance.delivered[:, 2].mean()
         last = delivered_tables(model.vit)['block 2']
-        assert numbers['last contrast'] == neighbour_contrast(last)
-    field = accumulate_fields(centre_features(model.vit), [images])[2]
+        assert numbers['last contrast'] == neighbor_contrast(last)
+    field = accumulate_fields(center_features(model.vit), [images])[2]
     assert numbers['outside'] == pytest.approx(share_outside(field, 8))
     assert numbers['spread'] == pytest.approx(np.mean(field_spread(field)) / 8)
     assert numbers['last cosine'] == pytest.approx(balance.last_norm.cosine.mean())
     assert numbers['bias variance'] == pytest.approx(vit.norm.bias.var(unbiased=False).item())
-    assert numbers['contrast'] == neighbour_contrast(delivered_tables(vit)['table'])
+    assert numbers['contrast'] == neighbor_contrast(delivered_tables(vit)['table'])
     resized = resize_distortions(vit, [(4, 10)], ['bicubic'])
     assert numbers['resize error'] == next(d.error for d in resized if d.source == 'table')
     with torch.no_grad():
         model.vit.position_embedding.table.zero_()
-    field = accumulate_fields(centre_features(model.vit), [images])[2]
+    field = accumulate_fields(center_features(model.vit), [images])[2]
     assert numbers['outside, zeroed'] == pytest.approx(share_outside(field, 8))
     assert numbers['outside'] != numbers['outside, zeroed']
 

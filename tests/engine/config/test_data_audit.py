@@ -100,7 +100,7 @@ def test_an_error_of_the_audit_stops_nothing(cfg, tiny_run, tmp_path):
     with audited(runner, cfg, ['train']):
         runner.train()
     assert runner.epoch == 1
-    assert [line for line in lines if line.startswith('The data were not looked through')]
+    assert [line for line in lines if line.startswith('The data were not audited')]
 
 
 @pytest.mark.parametrize('unchecked', [False, True])
