@@ -1,4 +1,4 @@
-"""Pictures of the counterbalance of tokens and PE."""
+"""Plots of the counterbalance of tokens and PE."""
 
 from __future__ import annotations
 
@@ -12,17 +12,10 @@ from mmpvg.utils.figure import COLOR_MAP, look, pyplot, save_figure
 
 
 def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path) -> Path:
-    """Draw the correlation of tokens and PE against depth, a line a model.
+    """Draw the correlation of tokens and PE against depth, a line per model, and return the path.
 
-    On the left with the PE delivered to the block, on the right with the raw table, which models
-    that deliver nothing have too. Shaded is the standard deviation over the images.
-
-    Args:
-        results: Name of the model -> its measurement.
-        path: The picture to write.
-
-    Returns:
-        The path.
+    On the left with the PE delivered to the block, on the right with the raw table. The standard
+    deviation over the images is shaded.
     """
     figure, axes = pyplot().subplots(1, 2, figsize=(9, 3.6), layout='constrained', sharey=True)
     titles = 'with the PE delivered to the block', 'with the raw PE table'
@@ -49,15 +42,7 @@ def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path)
 
 
 def draw_embedding_maps(result: Counterbalance, path: str | Path) -> Path:
-    """Draw token embedding, delivered PE and their sum of every block; tokens down.
-
-    Args:
-        result: The measurement; embeddings are means over its images.
-        path: The picture to write.
-
-    Returns:
-        The path.
-    """
+    """Draw token embedding, delivered PE and their sum of every block, and return the path."""
     depth = len(result.embeddings)
     figure, axes = pyplot().subplots(
         3, depth, figsize=(1.5 * depth + 1, 6), layout='constrained', squeeze=False
@@ -84,15 +69,7 @@ def draw_embedding_maps(result: Counterbalance, path: str | Path) -> Path:
 
 
 def draw_last_norms(results: Mapping[str, Counterbalance], path: str | Path) -> Path:
-    """Draw token norms before and after the last norm and their cosine similarity, a row a model.
-
-    Args:
-        results: Name of the model -> its measurement.
-        path: The picture to write.
-
-    Returns:
-        The path.
-    """
+    """Draw token norms and cosine similarity at the last norm, a row per model; return the path."""
     figure, axes = pyplot().subplots(
         len(results), 3, figsize=(9, 2.5 * len(results) + 0.4), layout='constrained', squeeze=False
     )

@@ -1,4 +1,4 @@
-"""Receptive fields of a model: every block, with the PE in every state, at several sizes."""
+"""Receptive fields of every block of a model, for each state of the PE, at several sizes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class MeasuredField:
 
     Attributes:
         size: (H, W) of the images, in pixels.
-        state: What the PE was, one of ``PE_STATES``.
-        place: ``block 3``, or ``end`` for what leaves the network.
+        state: State of the PE, one of ``PE_STATES``.
+        place: ``block 3``, or ``end`` for the network's output.
         field: (H, W), of sum 1.
         fit: Its Gaussian, in pixels, of a quarter of a patch at least.
         outside: Share of the field outside the center token's own patch.
@@ -52,16 +52,16 @@ def measure_fields(
     sizes: Sequence[tuple[int, int]],
     states: Sequence[str] = PE_STATES,
 ) -> Iterator[MeasuredField]:
-    """Measure the receptive fields of the center token, one after the other.
+    """Measure the receptive fields of the center token.
 
     Args:
         model: The model.
         images: (size, state) -> batches of images of that size.
         sizes: (H, W) in pixels.
-        states: What the PE is to be, see ``states_of``.
+        states: States of the PE, see ``states_of``.
 
     Yields:
-        For every size and state the field of every block and that of what leaves the network.
+        For every size and state the field of every block and that of the network's output.
     """
     patch_size = model.vit.patch_embed.patch_size
     for size in sizes:
@@ -82,10 +82,9 @@ def measure_fields(
 
 
 def states_of(model: InspectedModel, wanted: Sequence[str] = PE_STATES) -> tuple[str, ...]:
-    """The wanted states of the PE that a model can have.
+    """Return the states of the PE, of those that are wanted, that a model can have.
 
-    A fixed sinusoid was never drawn, so it cannot be re-initialized; a network without a PE is as
-    it is.
+    A fixed sinusoid cannot be re-initialized; a network without a PE is as it is.
     """
     position_embedding = model.vit.position_embedding
     if position_embedding is None:
@@ -95,5 +94,5 @@ def states_of(model: InspectedModel, wanted: Sequence[str] = PE_STATES) -> tuple
 
 
 def places_of(model: InspectedModel) -> list[str]:
-    """Where the fields of a model are measured, in their order."""
+    """Name the places of the fields of a model, in their order."""
     return [*(f'block {index}' for index in range(len(model.vit.blocks))), 'end']

@@ -1,4 +1,4 @@
-"""What the scripts that look into models have in common: their arguments, models and images."""
+"""Arguments, models and images of the scripts that analyze models."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .inspection import InspectedModel, image_files, open_model
 def add_inspection_arguments(
     parser: argparse.ArgumentParser, out: str, images: bool = True
 ) -> None:
-    """Add the arguments that say which models and images to look at.
+    """Add the arguments that choose models and images.
 
     Args:
         parser: The script's.
         out: Default of ``--out``.
-        images: Whether images are looked at.
+        images: Whether the script takes images.
     """
     if images:
         parser.add_argument('images', type=Path, help='a folder of images, or one image')
@@ -51,12 +51,12 @@ def add_inspection_arguments(
 
 
 def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
-    """The models that the arguments name, opened one after the other.
+    """Open the models that the arguments name, one after the other.
 
     Raises:
-        FileNotFoundError: If any of the files is missing, before the first is opened.
-        ValueError: If names are missing, come twice or cannot be those of files, there is no such
-            device, or ``--out`` is the folder of the images or a file, likewise.
+        UserError: If a file is missing, before the first is opened; if names are missing, equal or
+            no names of files; if there is no such device; or if ``--out`` is a file or the folder
+            of the images.
     """
     names = args.names or [Path(config).stem for config, _ in args.model]
     if len(names) != len(args.model):
@@ -79,15 +79,15 @@ def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
 def batches_of(
     args: argparse.Namespace, model: InspectedModel, size: tuple[int, int], within: str = ''
 ) -> Iterator[Tensor]:
-    """The images that the arguments name, in batches, with a progress bar.
+    """Yield the images that the arguments name, in batches, with a progress bar.
 
     A file that cannot be read is named, and the others go on.
 
     Args:
         args: Parsed arguments.
-        model: Whose images they are to be.
+        model: The model that takes them.
         size: (H, W) in pixels.
-        within: What this is a part of, which has a bar of its own.
+        within: Label of an inner progress bar; empty for an outer one.
     """
     files = image_files(args.images, args.num_images, left_out=args.out)
     look = dict(desc=within, position=1, leave=False) if within else dict(desc=model.name)

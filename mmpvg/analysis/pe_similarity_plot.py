@@ -1,4 +1,4 @@
-"""Pictures of how alike the rows of the PE are."""
+"""Plots of the similarity of the rows of the PE."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ from mmpvg.utils.figure import COLOR_MAP, look, pyplot, save_figure
 
 
 def draw_mosaics(mosaics: Mapping[str, np.ndarray], path: str | Path, title: str = '') -> Path:
-    """Draw the similarity of every token to all others, a mosaic for each PE.
+    """Draw the similarity of every token to all others, a mosaic for each PE, and return the path.
 
     Args:
-        mosaics: Where the PE is -> (tiles down, tiles across, h, w), as of
-            ``similarity_mosaic``.
+        mosaics: Name of the PE -> (tiles down, tiles across, h, w), as of ``similarity_mosaic``.
         path: The picture to write.
         title: Above it.
-
-    Returns:
-        The path.
     """
     columns = min(len(mosaics), 4)
     rows = -(-len(mosaics) // columns)
@@ -48,15 +44,7 @@ def draw_mosaics(mosaics: Mapping[str, np.ndarray], path: str | Path, title: str
 
 
 def draw_distortions(distortions: Sequence[ResizeDistortion], path: str | Path) -> Path:
-    """Draw what resizes of the table distort, over the grids, a line a kernel.
-
-    Args:
-        distortions: Those of one PE of a network.
-        path: The picture to write.
-
-    Returns:
-        The path.
-    """
+    """Draw the distortions of one PE over the grids, a line per kernel, and return the path."""
     figure, axes = pyplot().subplots(1, 3, figsize=(12, 3.4), layout='constrained')
     grids = list(dict.fromkeys(d.grid for d in distortions))
     grids.sort(key=lambda grid: grid[0] * grid[1])
@@ -79,7 +67,7 @@ def draw_distortions(distortions: Sequence[ResizeDistortion], path: str | Path) 
 
 
 def _with_gaps(mosaic: np.ndarray) -> np.ndarray:
-    """(a, b, h, w) -> a picture of a x b maps with lines of nothing between them."""
+    """(a, b, h, w) -> a picture of a x b maps with empty lines between them."""
     # Large enough that a screen shows all lines alike.
     factor = max(1, round(900 / (mosaic.shape[0] * mosaic.shape[2])))
     maps = mosaic.repeat(factor, 2).repeat(factor, 3)

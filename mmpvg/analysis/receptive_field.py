@@ -1,4 +1,4 @@
-"""The effective receptive field of a ViT, block by block (the analysis of the GAB paper)."""
+"""Effective receptive field of a ViT, block by block (GAB paper)."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ PE_STATES = ('as it is', 'zeroed', 're-initialized')
 def accumulate_fields(
     features: Callable[[Tensor], Sequence[Tensor]], batches: Iterable[Tensor]
 ) -> np.ndarray:
-    """Accumulate what features feel of an image's pixels.
+    """Accumulate the gradients of features with respect to the pixels of images.
 
-    The gradient of each feature with respect to the image, averaged over the image's channels, its
-    negative values cut, summed over the images, and normalized to a sum of 1 (GAB paper).
+    The gradient of each feature, averaged over the image's channels, its negative values cut,
+    summed over the images, and normalized to a sum of 1 (GAB paper).
 
     Args:
-        features: Images (B, C, H, W) -> features to look at, each of shape (B,), one value an
-            image.
+        features: Images (B, C, H, W) -> features, each of shape (B,).
         batches: Images of one size.
 
     Returns:
         (features, H, W), in float64. A field that is zero everywhere stays so.
 
     Raises:
-        ValueError: If there is no image, or a gradient is not finite.
+        UserError: If there is no image, or a feature is not finite.
     """
     fields: Tensor | float = 0.0
     for batch in batches:
@@ -58,7 +57,7 @@ def accumulate_fields(
 
 
 def center_token(grid: tuple[int, int]) -> tuple[int, int]:
-    """Row and column of the center token of a grid (h, w).
+    """Return row and column of the center token of a grid (h, w).
 
     On an even side it is the one before the middle, so (6, 6) of 14x14, index 90: the token of
     GAB's code, of OpenERF by its authors, and of LaPE's similarity script.
@@ -67,15 +66,14 @@ def center_token(grid: tuple[int, int]) -> tuple[int, int]:
 
 
 def center_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
-    """The features of the center token (``center_token``): of every block, and at the end.
+    """Make the features of the center token: of every block, and at the end.
 
-    Of each block the channel mean of its output; at the end that of what leaves the network, after
-    the last norm and its PE, as in the paper. Behind a LayerNorm whose weights are all equal, as
-    they are before training, the channel mean is constant: such a network has a field of rounding
-    errors there, and of its blocks alone a true one.
+    Of each block the channel mean of its output; at the end that of the network's output, as in the
+    paper. After a LayerNorm whose weights are all equal, as before training, the channel mean is
+    constant, and the field consists of rounding errors.
 
     Args:
-        vit: The network, in evaluation.
+        vit: The network, in evaluation mode.
 
     Returns:
         A function for ``accumulate_fields``, of L + 1 features.
@@ -92,10 +90,10 @@ def center_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
 
 
 def share_outside(field: np.ndarray, patch_size: int) -> float:
-    """The share of a field that lies outside the center token's own patch.
+    """Compute the share of a field that lies outside the center token's own patch.
 
-    The residual stream carries a token's own patch through every block, so that most fields are a
-    spike on a foot. A fitted Gaussian follows the spike; this tells of the foot.
+    The residual stream carries a token's own patch through every block, so most fields are a spike,
+    which a fitted Gaussian follows, on a wide foot, which this measures.
 
     Args:
         field: (H, W), of ``center_features``.
@@ -110,16 +108,16 @@ def share_outside(field: np.ndarray, patch_size: int) -> float:
 
 @contextmanager
 def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
-    """Let a network run with another PE table for a while.
+    """Replace the PE table of a network for a while.
 
     Args:
         vit: The network, changed in place and back.
         state: ``as it is``; ``zeroed``, which leaves the biases of the PE norms; or
             ``re-initialized``, drawn as before training, with the norms as trained.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Raises:
-        ValueError: If the state is unknown, there is no PE to change, or none that was drawn.
+        UserError: If the state is unknown, there is no PE to change, or it is a fixed sinusoid.
     """
     if state not in PE_STATES:
         raise UserError(f'unknown state of the PE {state!r}; choose one of {", ".join(PE_STATES)}')
@@ -156,7 +154,7 @@ class LearnedGaussian:
     Attributes:
         block: Index of the block.
         amplitude: a of ``a^2 exp(...)``, of each head or of all.
-        sigma: Width in patches, likewise; its sign says nothing.
+        sigma: Width in patches, of each head or of all; its sign has no meaning.
     """
 
     block: int
@@ -165,7 +163,7 @@ class LearnedGaussian:
 
 
 def learned_gaussians(vit: MPVGViT) -> list[LearnedGaussian]:
-    """The Gaussian attention biases of a network; none for a network without."""
+    """List the Gaussian attention biases of a network."""
     return [
         LearnedGaussian(
             index,

@@ -1,4 +1,4 @@
-"""Pictures of effective receptive fields."""
+"""Plots of effective receptive fields."""
 
 from __future__ import annotations
 
@@ -17,18 +17,10 @@ _COLUMNS = 7
 
 
 def draw_fields(fields: Sequence[MeasuredField], path: str | Path, title: str = '') -> Path:
-    """Draw the fields of one size, block by block, with each state of the PE.
+    """Draw the fields of one size, block by block, for each state of the PE, and return the path.
 
-    The root is shown, cut above its 99.5th percentile, for fields are spikes on a wide foot. The
-    ellipse is the Gaussian at one sigma.
-
-    Args:
-        fields: Of one size.
-        path: The picture to write.
-        title: Above it.
-
-    Returns:
-        The path.
+    The square root is shown, cut above its 99.5th percentile. The ellipse is the Gaussian at one
+    sigma.
     """
     states = list(dict.fromkeys(field.state for field in fields))
     places = list(dict.fromkeys(field.place for field in fields))
@@ -60,18 +52,15 @@ def draw_field_curves(
     patch_sizes: Mapping[str, int],
     path: str | Path,
 ) -> Path:
-    """Draw how fields grow with depth, a line for each model and size, in one state of the PE.
+    """Draw how fields grow with depth, a line for each model and size, and return the path.
 
-    That is as it is, or what was measured first.
+    Fields are those of the PE as it is, or of the state that was measured first.
 
     Args:
         fields: Name of the model -> its fields.
-        learned: Name -> its Gaussian attention biases, which are drawn beside, a dot a head.
+        learned: Name -> its Gaussian attention biases, drawn with a dot per head.
         patch_sizes: Name -> side of its patches in pixels.
         path: The picture to write.
-
-    Returns:
-        The path.
     """
     figure, axes = pyplot().subplots(1, 6, figsize=(18, 3.4), layout='constrained')
     strokes = ('-', '--', ':', '-.')
@@ -109,7 +98,7 @@ def draw_field_curves(
 
 
 def _draw_field(axis: Any, measured: MeasuredField) -> None:
-    """The field, its Gaussian, and their numbers."""
+    """Draw the field, its Gaussian, and their numbers."""
     root = np.sqrt(measured.field)
     axis.imshow(root, cmap=COLOR_MAP, vmin=0, vmax=np.percentile(root, 99.5) or None)
     _ellipse(axis, measured)
@@ -128,7 +117,7 @@ def _draw_biases(
     learned: Mapping[str, Sequence[LearnedGaussian]],
     styles: Mapping[str, dict],
 ) -> None:
-    """Widths and amplitudes, whose signs say nothing."""
+    """Draw widths and amplitudes, whose signs have no meaning."""
     for axis, key in zip(axes, ('sigma', 'amplitude')):
         for name, biases in learned.items():
             for bias in biases:

@@ -106,19 +106,13 @@ def test_parser() -> argparse.ArgumentParser:
 
 
 def train(argv: Sequence[str] | None = None) -> Runner:
-    """Run ``tools/train.py``.
-
-    Returns:
-        The runner, after training.
+    """Run ``tools/train.py`` and return the runner.
 
     Raises:
-        FileNotFoundError: If the config, a checkpoint or the data is missing.
-        ImportError: If a package that the config needs is missing or does not fit.
-        Preempted: A ``SystemExit``, when the run was told to end and has saved where it is.
+        Preempted: A ``SystemExit``, when the run has saved and ends because of a signal.
         RuntimeError: If losses, gradients or weights are not finite.
+        UserError: If config, checkpoint and data are missing or do not fit one another.
         UnusableDataError: If the data are not worth training on.
-        ValueError: If the batch cannot be trained on, or cannot be scaled to, or if the run cannot
-            be resumed as the config says.
     """
     args = train_parser().parse_args(argv)
     cfg = _load_config(args)
@@ -176,15 +170,10 @@ def train(argv: Sequence[str] | None = None) -> Runner:
 
 
 def test(argv: Sequence[str] | None = None) -> dict:
-    """Run ``tools/test.py``.
-
-    Returns:
-        The metrics.
+    """Run ``tools/test.py`` and return the metrics.
 
     Raises:
-        FileNotFoundError: If the config, the checkpoint or the data is missing.
-        ImportError: If a package that the config needs is missing or does not fit.
-        ValueError: If ``--out`` does not suit the task, or the checkpoint does not fit the model.
+        UserError: If config, checkpoint and data are missing or do not fit one another.
     """
     args = test_parser().parse_args(argv)
     cfg = _load_config(args)

@@ -1,4 +1,4 @@
-"""The ground truth and the prediction of an image, drawn as upstream draws them."""
+"""Draws the ground truth and the prediction of an image with upstream's visualizers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from mmpvg.utils.figure import COLORS
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-# mmengine keeps visualizers by their name, and gives an old one again.
+# mmengine returns an old visualizer of the same name.
 _NUMBERS = count()
 
 
 def predict(model: nn.Module, dataset: Dataset, index: int) -> BaseDataElement:
-    """What a model predicts on one item of a test set, together with the ground truth."""
+    """Predict on one item of a test set; the sample holds the ground truth too."""
     with torch.no_grad():
         (sample,) = model.test_step(pseudo_collate([dataset[index]]))
     return sample.cpu()
@@ -71,11 +71,11 @@ class SamplePainter:
         return image.resize((image.width * scale, image.height * scale), Image.BICUBIC)
 
     def ground_truth(self, sample: BaseDataElement, scale: int = 1) -> Image.Image:
-        """The ground truth over the image, enlarged before it is drawn, for sharp labels."""
+        """The ground truth over the image, which is enlarged first."""
         return self._draw(sample, scale, draw_pred=False)
 
     def prediction(self, sample: BaseDataElement, scale: int = 1) -> Image.Image:
-        """The prediction over the image, likewise."""
+        """The prediction over the image, which is enlarged first."""
         return self._draw(sample, scale, draw_gt=False)
 
     def _draw(self, sample: BaseDataElement, scale: int, **parts: bool) -> Image.Image:

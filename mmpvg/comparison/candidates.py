@@ -1,4 +1,4 @@
-"""Two checkpoints with the test images that they are compared on."""
+"""Loads two checkpoints and the test images on which they are compared."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from mmpvg.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the two.
+    """One of the two checkpoints.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         config: Its config file.
         checkpoint: Its weights.
         cfg: The config.
@@ -60,14 +60,13 @@ def load_candidates(
     Args:
         configs: Config of A, and of B; they may be the same.
         checkpoints: Files or URLs, of A and of B.
-        names: What they are called.
+        names: Names of A and B.
         options: Settings that override both configs.
 
     Raises:
-        FileNotFoundError: If a config, a checkpoint or the data is missing.
         ImportError: If a package that the configs need is missing or does not fit.
-        ValueError: If the tasks or the classes differ, a checkpoint does not fit its config, or the
-            task cannot be compared.
+        UserError: If a file or the data is missing, the tasks or the classes differ, a checkpoint
+            does not fit its config, or the task cannot be compared.
     """
     _check_tasks(configs)
     cfgs, models = zip(*(build_config_model(str(each), dict(options or {})) for each in configs))
@@ -92,7 +91,7 @@ def load_candidates(
 
 
 def same_test_set(cfg: Config, other: Config) -> bool:
-    """Whether two configs test on the same data, whatever their pipelines do to it."""
+    """Return whether two configs test on the same data, with any pipelines."""
     return _without_pipeline(cfg) == _without_pipeline(other)
 
 
@@ -112,7 +111,7 @@ def _check_tasks(configs: Sequence[str | Path]) -> None:
 
 
 def _loader(cfg: Config, first: Config) -> DataLoader:
-    """The test images of the first config in their order, as another loads them."""
+    """Build the test images of the first config in their order, with another's pipeline."""
     loader = deepcopy(cfg.test_dataloader)
     loader.sampler = ConfigDict(type='DefaultSampler', shuffle=False)
     loader.pop('batch_sampler', None)

@@ -1,4 +1,4 @@
-"""A page that shows two checkpoints side by side."""
+"""An HTML page that shows two checkpoints side by side."""
 
 from __future__ import annotations
 
@@ -32,12 +32,9 @@ def write_comparison_page(
 
     Args:
         comparison: Of ``mmpvg.comparison.comparison.compare``.
-        out: HTML file to write.
+        out: HTML file to write; its path is returned.
         num_images: Images to show, half of them where B gains most, half where it loses most.
         command: Command line that makes the page, shown on it.
-
-    Returns:
-        ``out``.
     """
     a, b = comparison.candidates
     painter = SamplePainter(a.cfg, a.dataset.metainfo, comparison.score_thr)
@@ -102,7 +99,7 @@ def _value(value: float | None, digits: int) -> str:
 
 
 def _chart(comparison: Comparison, shown: Sequence[ImagePair]) -> dict | None:
-    """The differences of all images, drawn and in words; None if no image has a score."""
+    """Draw and describe the differences of all images; None if no image has a score."""
     a, b = names = tuple(candidate.name for candidate in comparison.candidates)
     known = [image.score.difference for image in comparison.images]
     known = [difference for difference in known if difference is not None]
@@ -132,7 +129,7 @@ def _chart(comparison: Comparison, shown: Sequence[ImagePair]) -> dict | None:
 def _images(
     comparison: Comparison, painter: SamplePainter, images: Sequence[ImagePair]
 ) -> Iterator[dict]:
-    """Each image, its ground truth and both predictions, with a progress bar over all."""
+    """Yield each image, its ground truth and both predictions, with a progress bar over all."""
     root = osp.commonpath([osp.dirname(image.path) for image in comparison.images])
     score = comparison.score
     bar = ProgressBar(len(images), file=sys.stderr) if images else None

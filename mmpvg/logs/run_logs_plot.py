@@ -1,4 +1,4 @@
-"""A plot of what trainings logged, one panel a number."""
+"""Plots the logs of trainings, one panel per number."""
 
 from __future__ import annotations
 
@@ -16,16 +16,13 @@ def draw_run_logs(
     path: str | Path,
     smooth: int = 1,
 ) -> Path:
-    """Draw numbers of several runs over their iterations.
+    """Draw numbers of several runs over their iterations, and return the path.
 
     Args:
         runs: Title -> curve by name; a run may lack some.
         keys: Names of the curves to draw, a panel each.
         path: The picture to write.
-        smooth: Logged values that a drawn one of the training is the mean of.
-
-    Returns:
-        The path.
+        smooth: Number of values that a drawn one of the training is the mean of.
     """
     plt = pyplot()
     columns = min(len(keys), 3)

@@ -1,4 +1,4 @@
-"""A plot of learning rates over a training, one panel a config."""
+"""Plots learning rates over a training, one panel per config."""
 
 from __future__ import annotations
 
@@ -11,15 +11,7 @@ from .schedule import LearningRateCurve
 
 
 def draw_schedules(curves: Mapping[str, LearningRateCurve], path: str | Path) -> Path:
-    """Draw the learning rate of every parameter group, from the fastest (dark) to the slowest.
-
-    Args:
-        curves: Title -> curve.
-        path: The picture to write.
-
-    Returns:
-        The path.
-    """
+    """Draw the learning rate of every parameter group, the fastest dark; return the path."""
     plt = pyplot()
     columns = min(len(curves), 2)
     rows = -(-len(curves) // columns)

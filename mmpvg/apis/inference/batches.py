@@ -1,4 +1,4 @@
-"""Batches in which nothing is padded."""
+"""Groups images into batches without padding."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ _WAITING = 4
 def batches_of_one_size(
     images: Iterable[tuple[Item, np.ndarray]], batch_size: int
 ) -> Iterator[list[tuple[Item, np.ndarray]]]:
-    """Group images of one size, so that none is padded to another's and predictions stay the same.
+    """Group images of one size, so that none is padded and predictions do not depend on the batch.
 
-    Images wait for others of their size. When four batches of them do, the largest group is given
-    as it is, so that never more are in memory. Images of one size stay in order.
+    Images wait for others of their size. When four batches of them wait, the largest group is given
+    as it is. Images of one size stay in order.
 
     Args:
         images: In any order.
-        batch_size: Most images of a batch.
-
-    Yields:
-        Batches of 1 to ``batch_size`` images.
+        batch_size: Largest number of images in a batch.
     """
     waiting = defaultdict(list)
     for item, image in images:

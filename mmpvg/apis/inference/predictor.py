@@ -1,4 +1,4 @@
-"""Predictions of arrays, one failure at a time, and their pictures."""
+"""Predicts on arrays, and draws predictions."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ class Predictor:
         device: Where the weights are.
 
     Raises:
-        FileNotFoundError: If the checkpoint is missing.
-        ValueError: If config, checkpoint and device do not serve prediction.
+        UserError: See ``build_inferencer``.
     """
 
     def __init__(self, config: Config, checkpoint: str | None, device: str | None = None) -> None:
@@ -51,7 +50,7 @@ class Predictor:
             images: BGR, of one size.
 
         Returns:
-            For each image the sample with the prediction, on the CPU, or what was raised.
+            For each image the sample with the prediction, on the CPU, or the exception.
         """
         try:
             return self._predict(images)
@@ -84,14 +83,14 @@ class Predictor:
         return picture
 
     def detections(self, sample: BaseDataElement) -> dict[str, Any]:
-        """Detections as mmdet's inferencer tells them.
+        """Return detections as mmdet's inferencer gives them.
 
         Returns:
             ``labels``, ``scores``, ``bboxes`` (left, top, right, bottom) and, if the model has
             them, ``masks`` as RLE.
 
         Raises:
-            ValueError: If the model predicts something else.
+            UserError: If the model predicts something else.
         """
         found = self.inferencer.pred2dict(sample)
         if 'bboxes' not in found:
@@ -99,10 +98,10 @@ class Predictor:
         return found
 
     def label_map(self, sample: BaseDataElement) -> np.ndarray:
-        """Class index of each pixel, shape (height, width).
+        """Return the class index of each pixel, shape (height, width).
 
         Raises:
-            ValueError: If the model predicts something else.
+            UserError: If the model predicts something else.
         """
         if 'pred_sem_seg' not in sample:
             raise UserError('the model predicts no classes of pixels')

@@ -41,30 +41,26 @@ def predict_to_folder(
 ) -> PredictionReport:
     """Predict on an image, a folder or a video, and write predictions, pictures and a report.
 
-    An image that cannot be read or predicted on is noted in the report, and the others go on.
-    What Ctrl-C interrupts is written as far as it came.
+    An image that cannot be read or predicted on is noted in the report, and the others go on. After
+    Ctrl-C what there is gets written.
 
     Args:
         source: The image, folder or video.
         config: Of a detector or segmenter.
         checkpoint: File or URL of its weights; None for an untrained model.
         out: Folder to write to.
-        batch_size: Most images of a batch; only images of one size are put together.
+        batch_size: Largest number of images in a batch; only images of one size are put together.
         device: Such as ``cuda:1``; None for the accelerator, if there is one.
         score_thr: Detections below it are not drawn.
         json_score_thr: Detections below it are not written.
-        ann_file: COCO annotations whose ids the predictions shall have.
+        ann_file: COCO annotations whose ids the predictions get.
         pictures: Whether to draw.
-        every: Take each as many-th frame of a video.
-
-    Returns:
-        What came of it.
+        every: Step between the frames taken of a video.
 
     Raises:
-        FileNotFoundError: If input, checkpoint or annotations are missing.
         OSError: If something cannot be written; what was predicted before is there.
-        ValueError: If input, config, checkpoint or annotations do not fit one another, or results
-            would replace the input.
+        UserError: If input, config, checkpoint or annotations are missing or do not fit one
+            another, or results would replace the input.
     """
     path, out = check_source(source), Path(out)
     _check_options(path, out, config, ann_file, every)
@@ -148,7 +144,7 @@ def _readable(
     report: PredictionReport,
     bar: ProgressBar,
 ) -> Iterator[tuple[Item, np.ndarray]]:
-    """The images; those that are broken are noted."""
+    """Yield the images; those that are broken are noted."""
     for item, image in images:
         if isinstance(image, BrokenSampleError):
             report.fail(item.file_name, image)

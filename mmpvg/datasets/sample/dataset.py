@@ -25,13 +25,13 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What ``make_sample_dataset`` made or found.
+    """Counts of a sample data set.
 
     Attributes:
-        out_dir (Path): Where the data set lies.
-        images (dict[str, int]): Images in each split.
-        objects (dict[str, dict[str, int]]): Objects of each class in each split.
-        created (bool): False if a matching data set was there already and nothing was done.
+        out_dir: Folder of the data set.
+        images: Images in each split.
+        objects: Objects of each class in each split.
+        created: False if a matching data set was there already.
     """
 
     out_dir: Path
@@ -51,22 +51,18 @@ def make_sample_dataset(
     """Makes the sample data set, or finds that it is already made.
 
     Scene ``i`` of a split depends on ``(seed, split, i)`` alone, so a larger data set begins with
-    the smaller one. The files are gathered in ``<out_dir>.partial`` and moved at the end:
-    ``out_dir`` is either whole or not there.
+    the smaller one. The files are gathered in ``<out_dir>.partial`` and moved at the end.
 
     Args:
-        out_dir (str | Path): The folder to make.
-        num_train (int): Training images.
-        num_val (int): Validation images; their photographs appear in no training image.
-        seed (int): Not negative. The same seed gives the same bytes.
-        force (bool): Replace a data set that was made with other arguments.
-        progress (bool): Show a progress bar.
-
-    Returns:
-        SampleSummary: Counts, and whether anything was written.
+        out_dir: The folder to make.
+        num_train: Training images.
+        num_val: Validation images; their photographs appear in no training image.
+        seed: Not negative. The same seed gives the same bytes.
+        force: Replace a data set that was made with other arguments.
+        progress: Show a progress bar.
 
     Raises:
-        ValueError: A count below 1 or a negative seed.
+        UserError: A count below 1 or a negative seed.
         FileExistsError: ``out_dir`` holds a data set that was made with other arguments or is
             damaged (and ``force`` is False), or files that are no sample data set (these are never
             replaced).
@@ -125,7 +121,7 @@ def _existing(out_dir: Path, arguments: dict) -> dict | None:
             if found != arguments[split]:
                 raise FileExistsError(
                     f'{out_dir / folder / split} holds {found} .{suffix} files instead of '
-                    f'{arguments[split]}; pass --force (force=True) to make the data set anew'
+                    f'{arguments[split]}; pass --force (force=True) to make the data set again'
                 )
     return stamp['objects']
 

@@ -30,23 +30,22 @@ def make_digits_dataset(
 ) -> dict[str, int]:
     """Makes the digits data set, or finds that it is already made.
 
-    The files are gathered in ``<out_dir>.partial`` and moved at the end: ``out_dir`` is either
-    whole or not there.
+    The files are gathered in ``<out_dir>.partial`` and moved at the end.
 
     Args:
-        out_dir (str | Path): The folder to make.
-        scale (int): Pixels of a side that each of the 8 becomes; 4 gives images of 32x32.
-        seed (int): Which fifth of each digit is for validation.
-        force (bool): Replace a data set that was made with other arguments.
+        out_dir: The folder to make.
+        scale: Pixels of a side that each of the 8 becomes; 4 gives images of 32x32.
+        seed: Which fifth of each digit is for validation.
+        force: Replace a data set that was made with other arguments.
 
     Returns:
-        dict[str, int]: Images of each split.
+        Images of each split.
 
     Raises:
         FileExistsError: ``out_dir`` holds a data set made with other arguments (and ``force`` is
             False), or files that are no digits data set (these are never replaced).
         ImportError: scikit-learn, which holds the digits, is not there.
-        ValueError: ``scale`` below 1 or a negative seed.
+        UserError: ``scale`` below 1 or a negative seed.
 
     Examples:
         >>> from mmpvg.datasets.sample import make_digits_dataset
@@ -71,7 +70,7 @@ def make_digits_dataset(
         if not force:
             raise FileExistsError(
                 f'{out_dir} was made with {made["arguments"]} and holds {_count(out_dir)} images, '
-                f'but {arguments} was asked for; pass --force (force=True) to make it anew'
+                f'but {arguments} was asked for; pass --force (force=True) to make it again'
             )
     images, labels = _load_digits()
     partial = out_dir.with_name(out_dir.name + '.partial')

@@ -17,13 +17,7 @@ _ZOOM = 2
 
 
 def draw_preview(data_dir: str | Path, path: str | Path, rows: int = 4) -> Path:
-    """Draws a contact sheet, train scenes in the left half and val scenes in the right.
-
-    Args:
-        data_dir (str | Path): A data set made by ``make_sample_dataset``.
-        path (str | Path): The PNG to write; it is returned.
-        rows (int): Scenes of each split, fewer if there are not that many.
-    """
+    """Draws the first scenes of train (left half) and val (right half), and returns the path."""
     splits = [_pairs(Path(data_dir), split, rows) for split in ('train', 'val')]
     cells = [[*train, *val] for train, val in zip_longest(*splits, fillvalue=())]
     legend = dict(zip(SAMPLE_SEG_CLASSES, SAMPLE_SEG_PALETTE))

@@ -47,11 +47,11 @@ class Scene:
     """A rendered scene with exact ground truth.
 
     Attributes:
-        image (np.ndarray): (H, W, 3) uint8, RGB.
-        instances (np.ndarray): (H, W) uint8; 0 is background, k the k-th object where it shows.
-        labels (tuple[int, ...]): Index into ``SAMPLE_CLASSES`` of object 1, 2, ...
-        visible (tuple[float, ...]): Visible share of each object's area inside the image.
-        photo (str): File name of the photograph behind.
+        image: (H, W, 3) uint8, RGB.
+        instances: (H, W) uint8; 0 is background, k the k-th object where it shows.
+        labels: Index into ``SAMPLE_CLASSES`` of object 1, 2, ...
+        visible: Visible share of each object's area inside the image.
+        photo: File name of the photograph behind.
     """
 
     image: np.ndarray
@@ -73,17 +73,11 @@ class Scene:
 
 
 def load_photos(split: str) -> dict[str, Image.Image]:
-    """Reads a split's photographs from the installed scikit-image; nothing is downloaded.
-
-    Args:
-        split (str): 'train' or 'val'.
-
-    Returns:
-        dict[str, Image.Image]: RGB photographs by file name.
+    """Reads the photographs of a split from the installed scikit-image, by file name, RGB.
 
     Raises:
         ModuleNotFoundError: scikit-image is not installed.
-        FileNotFoundError: This build of scikit-image does not carry one of the photographs.
+        MissingFileError: This build of scikit-image does not have one of the photographs.
     """
     # Found without importing it: only its files are wanted, and `skimage.data` may download.
     spec = importlib.util.find_spec('skimage')
@@ -106,14 +100,11 @@ def load_photos(split: str) -> dict[str, Image.Image]:
 
 
 def render_scene(rng: np.random.Generator, photos: dict[str, Image.Image]) -> Scene:
-    """Draws one scene; everything in it follows from the state of ``rng``.
+    """Draws a scene of one to five objects, none of them nearly hidden.
 
     Args:
-        rng (np.random.Generator): The only source of chance.
-        photos (dict[str, Image.Image]): Where backgrounds are cut from; see ``load_photos``.
-
-    Returns:
-        Scene: Between one and five objects, none of them nearly hidden.
+        rng: The only source of chance.
+        photos: Backgrounds are cut from them; see ``load_photos``.
     """
     height, width = rng.choice(SAMPLE_SIDES, size=2, replace=False)  # so never square
     photo = str(rng.choice(sorted(photos)))
@@ -158,12 +149,7 @@ def _background(rng, photo: Image.Image, height: int, width: int) -> np.ndarray:
 
 
 def _place(rng, shape: Shape, radius: float, instances: np.ndarray, areas: Sequence[int]):
-    """Finds a spot that leaves every earlier object recognizable.
-
-    Returns:
-        tuple | None: The shape's frame ``(u, v)`` at every pixel, (H, W) each; None if no try
-            succeeded.
-    """
+    """Finds a spot that leaves every earlier object recognizable: the frame ``(u, v)``, or None."""
     height, width = instances.shape
     margin = 0.75 * radius  # objects may leave the image a little
     for _ in range(_TRIES):

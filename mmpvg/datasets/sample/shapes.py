@@ -1,8 +1,7 @@
 """The five things that the sample data set shows: their outline and their paint.
 
 A shape lives in its own frame: ``(u, v)`` with the origin at its center and 1 at its radius, v
-pointing down. It answers two questions about any point of that frame: how far is the outline
-(signed, negative inside), and how is the point painted.
+pointing down.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 SAMPLE_CLASSES = ('ball', 'box', 'cone', 'star', 'ring')
 SAMPLE_SEG_CLASSES = ('background', *SAMPLE_CLASSES)
 
-# Okabe and Ito's colors, told apart with every common kind of color blindness. RGB.
+# Okabe and Ito's colors, distinct with every common kind of color blindness. RGB.
 SAMPLE_PALETTE = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (240, 228, 66), (204, 121, 167))
 SAMPLE_SEG_PALETTE = ((80, 80, 80), *SAMPLE_PALETTE)
 
@@ -32,12 +31,12 @@ class Shape:
     """One drawn thing, before it is placed.
 
     Attributes:
-        label (int): Index into ``SAMPLE_CLASSES``.
-        distance (Callable): ``(u, v) -> d``, arrays of one shape; the signed distance to the
-            outline in radii, negative inside.
-        paint (Callable): ``(u, v) -> (light, white)``: the factor on the base color, and the
-            share of white (0 to 1) mixed in.
-        color (np.ndarray): The base color, (3,), RGB, 0 to 255.
+        label: Index into ``SAMPLE_CLASSES``.
+        distance: ``(u, v) -> d``, arrays of one shape; the signed distance to the outline in radii,
+            negative inside.
+        paint: ``(u, v) -> (light, white)``: the factor on the base color, and the share of white (0
+            to 1) mixed in.
+        color: The base color, (3,), RGB, 0 to 255.
     """
 
     label: int

@@ -52,7 +52,7 @@ def test_a_truncated_video_gives_what_it_has(tmp_path):
 @pytest.mark.parametrize('too_many, complains', [(2, False), (3, True)])
 def test_a_length_that_is_estimated_may_be_off_by_two(tmp_path, too_many, complains):
     video = VideoFrames(write(tmp_path / 'a.avi'))
-    video._told += too_many
+    video._stated += too_many
     assert len(list(video)) == 10 + complains
 
 
