@@ -4,7 +4,7 @@
     python -m benchmarks.robustness.damage
 
 Both tasks train over all images once; the exit status is 1 if damage was overlooked, a whole image
-was named, a loss was no number, or a training ended otherwise than it should. The last row has
+was named, a loss was not finite, or a training ended otherwise than it should. The last row has
 labels outside the classes, at which training must stop.
 """
 
@@ -68,7 +68,7 @@ def main() -> None:
         wrong += code == 0 and result.replaced != result.to_replace
     print(
         '\n| data | damaged | found beforehand | whole but named | replaced and named in training '
-        '| losses that are no numbers | training |\n|---|---|---|---|---|---|---|'
+        '| losses that are not finite | training |\n|---|---|---|---|---|---|---|'
     )
     print('\n'.join(rows))
     sys.exit(1 if wrong else 0)

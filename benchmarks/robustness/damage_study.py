@@ -29,7 +29,7 @@ class DamageResult:
         replaced: Damaged images that the log of the training names as left out.
         to_replace: How many of them the check says are.
         losses: Losses that were logged.
-        not_finite: Of these, how many are no numbers.
+        not_finite: Of these, how many are not finite.
         exit_code: Of the training.
         last_line: Of its output.
     """

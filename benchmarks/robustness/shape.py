@@ -2,7 +2,7 @@
 
     python -m benchmarks.robustness.shape
 
-Losses and predictions of untrained models must be there and be numbers; the exit status is 1 if
+Losses and predictions of untrained models must be there and finite; the exit status is 1 if
 one is not.
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
             print(f'\n{result.shape}: {result.error or result.not_finite}')
         rows.append(f'| {config.stem} | {len(results)} | {len(failed)} | {len(broken)} |')
         wrong += len(failed) + len(broken)
-    print('\n| model | shapes | errors | values that are no numbers |\n|---|---|---|---|')
+    print('\n| model | shapes | errors | values that are not finite |\n|---|---|---|---|')
     print('\n'.join(rows))
     sys.exit(1 if wrong else 0)
 

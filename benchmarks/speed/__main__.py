@@ -11,7 +11,7 @@ All networks of a row run in turn in one process, so ratios hold on a machine wh
 Plain ViTs of others are first held against ours with their weights. Prints a Markdown table, and
 writes the numbers (JSON) and a plot of the growth with the size. --targets measures the ratios that
 this project set itself as targets, on the CPU. --iteration splits a training iteration of configs
-into loading, backbone, heads and optimizer. --floor tells the least time that inference could take:
+into loading, backbone, heads and optimizer. --floor computes the least time of inference:
 its operations over the machine's measured matrix rate, its bytes over the measured bandwidth.
 """
 
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument(
         '--iteration', nargs='+', metavar='CONFIG', help='split the training iterations of these'
     )
-    parser.add_argument('--floor', action='store_true', help='tell the least time of inference')
+    parser.add_argument('--floor', action='store_true', help='compute the least time of inference')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ def split_iteration(
 
     Args:
         cfg: The config. Its data are loaded by this process, a batch at a time, so that the time of
-            loading over that of the rest tells how many workers keep up.
+            loading over that of the rest says how many workers keep up.
         model: The config's, with a ``backbone``.
         rounds: Timed iterations.
         device: ``cpu`` or ``cuda``.

@@ -11,7 +11,7 @@ import csv
 from pathlib import Path
 
 from benchmarks.launcher import CONFIGS, Countdown
-from mmpvg.utils.command_line import user_errors
+from mmpvg.utils.command_line import positive, user_errors
 
 from .classification_plot import draw_study
 from .classification_study import StudyRun, plan_study, run_study, summarize
@@ -26,9 +26,9 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/classification_study'))
     parser.add_argument('--deliveries', nargs='+', default=['default', 'lape', 'pvg', 'mpvg'])
     parser.add_argument('--poolings', nargs='+', default=['average', 'ggem'])
-    parser.add_argument('--seeds', type=int, default=3, help='number of seeds')
-    parser.add_argument('--epochs', type=int, default=30, help='epochs of each training')
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
+    parser.add_argument('--seeds', type=positive, default=3, help='number of seeds')
+    parser.add_argument('--epochs', type=positive, default=30, help='epochs of each training')
+    parser.add_argument('--jobs', type=positive, default=1, help='trainings at a time')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='KEY=VALUE')
     args = parser.parse_args()
 

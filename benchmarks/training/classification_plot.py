@@ -9,7 +9,7 @@ from mmpvg.utils.figure import pyplot, save_figure
 
 from .classification_study import Result
 
-# Told apart in print and by color-blind eyes: hue, lightness and marker differ.
+# Distinct in print and for the color-blind: hue, lightness and marker differ.
 _STYLES = (('#0072b2', 'o'), ('#d55e00', '^'), ('#009e73', 's'))
 
 
@@ -17,7 +17,7 @@ def draw_study(results: Sequence[Result], path: str | Path, title: str = '') -> 
     """Draw accuracies by delivery, a color for each pooling.
 
     Args:
-        results: What ``mmpvg.analysis.summarize`` gave.
+        results: Of ``classification_study.summarize``.
         path: The picture to write.
         title: Stands above.
 

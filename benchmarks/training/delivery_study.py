@@ -18,7 +18,7 @@ from mmpvg.analysis.receptive_field import (
     share_outside,
 )
 
-#: What ``describe_delivery`` tells: key -> heading of a table.
+#: Numbers of ``describe_delivery``: key -> heading of a table.
 DELIVERY_NUMBERS = {
     'first correlation': 'correlation of tokens and delivered PE, first block with one',
     'last correlation': 'the same, last block',
@@ -40,7 +40,7 @@ def describe_delivery(
 
     Args:
         model: The network, with a PE.
-        images: Gives batches of images of one size, anew at every call.
+        images: Makes batches of images of one size, at every call.
 
     Returns:
         The numbers of ``DELIVERY_NUMBERS``; NaN where the network has no such thing.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.launcher import Process, in_parallel, training_command
 from mmpvg.logs.run_logs import read_run_logs
+from mmpvg.utils.errors import UserError
 from mmpvg.utils.whole_file import write_whole
 
 
@@ -39,7 +40,7 @@ def run_trainings(
         trainings: What to train.
         config: Config of them all.
         out_dir: A folder for each is made there; finished ones are not run again.
-        metric: What is logged of the last validation and tells how good they are.
+        metric: Metric of the last validation that is returned.
         jobs: Trainings at a time. With several, each computes on one thread.
         progress: Called after each with how many are done, the training and its metric.
 
@@ -48,7 +49,7 @@ def run_trainings(
 
     Raises:
         ChildProcessError: If one fails; the message ends with its last lines.
-        ValueError: If a folder holds a training of other settings.
+        UserError: If a folder holds a training of other settings.
     """
     out_dir = Path(out_dir)
     return in_parallel(
@@ -78,7 +79,7 @@ def _check_same(path: Path, asked: dict) -> None:
         return
     before = json.loads(path.read_text())
     if before != asked:
-        raise ValueError(
+        raise UserError(
             f'{path.parent} holds a training of {before["config"]} with '
             f'{" ".join(before["options"])}; remove it, or give another --out'
         )

@@ -67,6 +67,7 @@ class InspectedModel:
         import mmcv
 
         from mmpvg.apis.inference.reading import ImageReader
+        from mmpvg.datasets.checked_loading import BrokenSampleError
 
         reader = self.reader or ImageReader()
         images = []
@@ -75,8 +76,8 @@ class InspectedModel:
                 image = reader(Path(file))
                 for doubt in reader.doubts(Path(file)):
                     warnings.warn(doubt, stacklevel=2)
-            except ValueError as error:
-                raise type(error)(f'{file} cannot be used: {error}') from error
+            except BrokenSampleError as error:
+                raise BrokenSampleError(f'{file} cannot be used: {error}') from error
             image = mmcv.imresize(image, (size[1], size[0]))
             image = image[..., None] if image.ndim == 2 else image
             if self.rgb and image.shape[2] == 3:

@@ -16,8 +16,7 @@ from mmpvg.utils.whole_file import write_whole
 
 from .candidates import same_test_set
 from .comparison import Comparison, ImagePair, Pair
-from .difference_chart import describe_differences, draw_differences
-from .embedded import embed_figure, embed_picture
+from .pictures import describe_differences, draw_differences, embed_figure, embed_picture
 
 # Images are enlarged by a whole number to about this many pixels, for sharp labels on small ones.
 _SIDE = 400

@@ -50,14 +50,14 @@ class CheckLoaded(BaseTransform):
             raise BrokenSampleError(f'{path} has pixels that are not finite')
         stated = results.get('height', size[0]), results.get('width', size[1])
         if stated != size:
-            message = f'{path} is {_size_text(size)}, its annotations say {_size_text(stated)}'
+            message = f'{path} is {_size(size)}, its annotations say {_size(stated)}'
             _raise_of_size(path, stated, message, 'size unlike its annotations')
         if results.get('gt_seg_map') is not None:
             _check_seg_map(results['gt_seg_map'], results.get('seg_map_path'), size, path)
         masks = results.get('gt_masks')
         if masks is not None and len(masks) and (masks.height, masks.width) != size:
             raise BrokenSampleError(
-                f'masks of {path} are {_size_text((masks.height, masks.width))}, but it is {_size_text(size)}'
+                f'masks of {path} are {_size((masks.height, masks.width))}, but it is {_size(size)}'
             )
         boxes = results.get('gt_bboxes')
         if boxes is not None and not np.isfinite(np.asarray(getattr(boxes, 'tensor', boxes))).all():
@@ -72,7 +72,7 @@ def _check_seg_map(
     seg_map: np.ndarray, seg_map_path: str | None, size: tuple[int, int], path: str | None
 ) -> None:
     if seg_map.shape[:2] != size:
-        message = f'{seg_map_path} is {_size_text(seg_map.shape)}, but its image {path} is {_size_text(size)}'
+        message = f'{seg_map_path} is {_size(seg_map.shape)}, but its image {path} is {_size(size)}'
         _raise_of_size(path, seg_map.shape[:2], message, 'mask of another size')
     wrong = unusable_labels(seg_map) or _wide_labels(seg_map_path)
     if wrong:
@@ -127,5 +127,5 @@ def check_whole(path: str | Path) -> None:
             raise BrokenSampleError(f'{path} is truncated or damaged: {error}') from error
 
 
-def _size_text(size: tuple[int, ...]) -> str:
+def _size(size: tuple[int, ...]) -> str:
     return f'{size[1]}x{size[0]} pixels'

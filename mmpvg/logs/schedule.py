@@ -52,8 +52,9 @@ def learning_rate_curve(
     if 'max_epochs' in cfg.train_cfg:
         if num_images is None:
             raise UserError(
-                f'this training runs {cfg.train_cfg.max_epochs} epochs; pass --num-images, the images of '
-                'one, for instance 117266 for COCO train2017, whose other images hold no object'
+                f'this training runs {cfg.train_cfg.max_epochs} epochs; pass the number of its '
+                'images (--num-images), for instance 117266 for COCO train2017, whose other images '
+                'hold no object'
             )
         epoch_length = -(-num_images // cfg.auto_scale_lr.base_batch_size)
         total = cfg.train_cfg.max_epochs * epoch_length

@@ -28,6 +28,31 @@ def look(index: int) -> dict:
     return dict(color=COLORS[index % len(COLORS)], marker=MARKS[index % len(MARKS)])
 
 
+def panels(number: int, columns: int, size: tuple[float, float]) -> tuple[Any, list]:
+    """Make a figure with a number of axes in rows.
+
+    Args:
+        number: How many axes.
+        columns: Most axes of a row.
+        size: Width and height of each, in inches.
+
+    Returns:
+        The figure, and its axes.
+    """
+    columns = min(number, columns)
+    rows = -(-number // columns)
+    figure, axes = pyplot().subplots(
+        rows,
+        columns,
+        figsize=(size[0] * columns, size[1] * rows),
+        layout='constrained',
+        squeeze=False,
+    )
+    for axis in axes.flat[number:]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[:number])
+
+
 def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> Path:
     """Write a figure, make its folder, close the figure, and return the path."""
     plain_text(figure)

@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 
 from mmpvg.analysis.counterbalance import measure_counterbalance, pearson
-from mmpvg.analysis.counterbalance_plot import (
+from mmpvg.analysis.inspection import record_network
+from mmpvg.analysis.plots import (
     draw_counterbalance,
     draw_embedding_maps,
     draw_last_norms,
 )
-from mmpvg.analysis.inspection import record_network
 
 
 def test_pearson_is_numpys():

@@ -13,7 +13,7 @@ from mmpvg.analysis.pe_similarity import (
     resize_distortions,
     similarity_mosaic,
 )
-from mmpvg.analysis.pe_similarity_plot import draw_distortions, draw_mosaics
+from mmpvg.analysis.plots import draw_distortions, draw_mosaics
 
 
 @pytest.fixture

@@ -8,18 +8,20 @@ import torch
 from scipy.optimize import curve_fit
 from torch.nn import functional as F
 
-from mmpvg.analysis.field_study import measure_fields, places_of, states_of
 from mmpvg.analysis.gaussian_fit import field_spread, fit_gaussian
 from mmpvg.analysis.inspection import InspectedModel
+from mmpvg.analysis.plots import draw_field_curves, draw_fields
 from mmpvg.analysis.receptive_field import (
     accumulate_fields,
     center_features,
     center_token,
     learned_gaussians,
+    measure_fields,
     pe_state,
+    places_of,
     share_outside,
+    states_of,
 )
-from mmpvg.analysis.receptive_field_plot import draw_field_curves, draw_fields
 
 
 @pytest.mark.parametrize(

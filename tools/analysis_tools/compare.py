@@ -86,7 +86,7 @@ def write_numbers(comparison: Comparison, out: Path) -> None:
             for name, pair in pairs.items()
         }
 
-    told = dict(
+    numbers_of_all = dict(
         a=dict(name=a.name, config=a.config, checkpoint=a.checkpoint),
         b=dict(name=b.name, config=b.config, checkpoint=b.checkpoint),
         images=len(comparison.images),
@@ -94,7 +94,7 @@ def write_numbers(comparison: Comparison, out: Path) -> None:
         metrics=numbers(comparison.metrics),
         by_class={name: numbers(pairs) for name, pairs in comparison.by_class.items()},
     )
-    write_whole(out / 'metrics.json', json.dumps(told, indent=1, ensure_ascii=False))
+    write_whole(out / 'metrics.json', json.dumps(numbers_of_all, indent=1, ensure_ascii=False))
     table = io.StringIO(newline='')
     rows = csv.writer(table, lineterminator='\n')
     rows.writerow(['image', 'score_a', 'score_b', 'difference'])

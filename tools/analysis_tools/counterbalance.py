@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from mmpvg.analysis.counterbalance import measure_counterbalance
-from mmpvg.analysis.counterbalance_plot import (
-    draw_counterbalance,
-    draw_embedding_maps,
-    draw_last_norms,
-)
 from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     batches_of,
     opened_models,
+)
+from mmpvg.analysis.plots import (
+    draw_counterbalance,
+    draw_embedding_maps,
+    draw_last_norms,
 )
 from mmpvg.utils.command_line import size_of, user_errors
 

@@ -26,7 +26,7 @@ from mmpvg.analysis.pe_similarity import (
     resize_distortions,
     similarity_mosaic,
 )
-from mmpvg.analysis.pe_similarity_plot import draw_distortions, draw_mosaics
+from mmpvg.analysis.plots import draw_distortions, draw_mosaics
 from mmpvg.utils.command_line import positive, size_of, user_errors
 
 KERNELS = ('bicubic', 'bilinear', 'nearest-exact', 'nearest', 'area')

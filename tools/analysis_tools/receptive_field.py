@@ -17,14 +17,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mmpvg.analysis.field_study import measure_fields, places_of, states_of
 from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     batches_of,
     opened_models,
 )
-from mmpvg.analysis.receptive_field import PE_STATES, learned_gaussians
-from mmpvg.analysis.receptive_field_plot import draw_field_curves, draw_fields
+from mmpvg.analysis.plots import draw_field_curves, draw_fields
+from mmpvg.analysis.receptive_field import (
+    PE_STATES,
+    learned_gaussians,
+    measure_fields,
+    places_of,
+    states_of,
+)
 from mmpvg.utils.command_line import size_of, user_errors
 
 COLUMNS = (

@@ -20,7 +20,7 @@ from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.finding import EFFECTS, Audit, summarize_findings
 from mmpvg.datasets.checks.finding_sheet import draw_findings
 from mmpvg.engine.config.config_model import read_config
-from mmpvg.engine.config.data_formats import refuse_code_in_data
+from mmpvg.engine.config.preflight import refuse_code_in_data
 from mmpvg.utils.command_line import positive, user_errors
 
 

@@ -3,7 +3,7 @@
     python tools/misc/model_zoo.py mask_rcnn upernet     # print
     python tools/misc/model_zoo.py --update              # write metafile.yml and README.md of all
 
-What a config tells (parameters, multiply-adds, schedule, batch, start) is taken from the config.
+What a config says (parameters, multiply-adds, schedule, batch, start) is taken from the config.
 Published figures, and what was measured, are kept by hand in metafile.yml, and so are the rows of
 a config with options (`Options: {model.backbone.pe_delivery: lape}`). Multiply-adds are counted
 once for models that differ in nothing that costs; --count counts those again that metafile.yml has.
@@ -61,7 +61,7 @@ NOT_TRAINED = 'not trained here'
 def config_metadata(
     config: Path, macs: int | None = None, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a config itself tells of its model.
+    """Make the metadata of a config's model from the config itself.
 
     Args:
         config: A leaf of ``configs/``.
@@ -116,7 +116,7 @@ def update_metafile(
 ) -> dict[str, Any]:
     """Make the metafile of a folder of configs from its configs.
 
-    What configs do not tell stays: the collection, published figures, results measured by us, and
+    What configs do not say stays: the collection, published figures, results measured by us, and
     which rows stand for a config with ``Options`` (settings that override it, by their names).
 
     Args:

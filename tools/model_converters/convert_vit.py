@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument('--grid', nargs=2, type=int, metavar=('H', 'W'), help='patches of the PE')
     parser.add_argument(
         '--num-heads', type=int,
-        help='attention heads, where the source does not tell: by default those of the named arch '
+        help='attention heads, if the source does not say: by default those of the named arch '
         "of its size, else one for every 64 channels (MoCo v3's ViT-S has 12, DeiT's 6)",
     )  # fmt: skip
     args = parser.parse_args()

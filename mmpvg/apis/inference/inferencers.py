@@ -15,8 +15,8 @@ from mmpvg.checkpoints.mmengine_reading import read_checkpoint
 from mmpvg.checkpoints.strict import fit_weights
 from mmpvg.datasets.unwrap import innermost_config
 from mmpvg.engine.config.config_model import complete_model
-from mmpvg.engine.config.data_formats import refuse_code_in_data
 from mmpvg.engine.config.host import check_device
+from mmpvg.engine.config.preflight import refuse_code_in_data
 from mmpvg.engine.hooks.class_count import check_class_count
 from mmpvg.utils import require_stack
 from mmpvg.utils.errors import UserError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from mmpvg.datasets.unwrap import innermost_config
 from mmpvg.utils.command_line import make_folder
 from mmpvg.utils.errors import UserError
 
-from .batches import batches_of_one_size
 from .coco_ids import AnnotatedIds, CocoIds
 from .files import DetectionFiles, MaskFiles, PictureFiles
 from .inputs import Item, check_source, find_images, is_video
@@ -24,6 +24,9 @@ from .reading import ImageFiles, ImageReader
 from .report import PredictionReport
 from .results import Results
 from .video import VideoFile, VideoFrames
+
+# Batches whose images may wait for others of their size.
+_WAITING = 4
 
 
 def predict_to_folder(
@@ -151,3 +154,26 @@ def _readable(
             bar.update()
         else:
             yield item, image
+
+
+def batches_of_one_size(
+    images: Iterable[tuple[Item, np.ndarray]], batch_size: int
+) -> Iterator[list[tuple[Item, np.ndarray]]]:
+    """Group images of one size, so that none is padded and predictions do not depend on the batch.
+
+    Images wait for others of their size. When four batches of them wait, the largest group is given
+    as it is. Images of one size stay in order.
+
+    Args:
+        images: In any order.
+        batch_size: Largest number of images in a batch.
+    """
+    waiting = defaultdict(list)
+    for item, image in images:
+        group = waiting[image.shape]
+        group.append((item, image))
+        if len(group) == batch_size:
+            yield waiting.pop(image.shape)
+        elif sum(map(len, waiting.values())) >= _WAITING * batch_size:
+            yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
+    yield from waiting.values()

@@ -14,8 +14,8 @@ from torch import nn
 from mmpvg.checkpoints.safe_load import RefusedFileError
 from mmpvg.utils.errors import MissingFileError
 
-from .data_formats import refuse_code_in_data
 from .host import fit_to_host
+from .preflight import refuse_code_in_data
 
 
 def read_config(config: str | Path) -> Config:
