@@ -129,7 +129,7 @@ def test_no_compiled_kernel_is_looked_into(repo):
     assert not any(block.attn.flex for block in model.vit.blocks)
 
 
-def test_a_device_that_is_not_there_is_told(repo):
+def test_a_device_that_is_not_there_is_refused(repo):
     with pytest.raises(ValueError, match="device 'toaster' cannot be used"):
         open_model(repo / 'configs/sample/upernet_vit_mpvg_sample.py', 'none', device='toaster')
 

@@ -111,7 +111,7 @@ def test_results_among_the_images_are_not_looked_at(run_tool, models, sample_dat
         run_tool('analysis_tools/counterbalance.py', images, *models, '--out', images)
 
 
-def test_what_does_not_fit_is_told(run_tool, repo, models, tmp_path, capsys):
+def test_what_does_not_fit_is_refused(run_tool, repo, models, tmp_path, capsys):
     tool = 'analysis_tools/pe_similarity.py'
     refused = {
         '2 models need as many --names, got 1': models[:-1],

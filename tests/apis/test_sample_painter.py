@@ -43,9 +43,9 @@ def test_label_maps(image):
     assert np.ptp(drawn[:60, 90:].mean((0, 1))) < 1, 'what does not count has no color'
     assert np.array_equal(np.asarray(draws.prediction(sample, 3)), drawn[::-1, :])
     # Without a palette, classes have colors too.
-    bare = painter('mmseg', dict(classes=METAINFO['classes']))
-    assert len(set(bare.class_colors.values())) == 2
-    bare.ground_truth(sample)
+    plain = painter('mmseg', dict(classes=METAINFO['classes']))
+    assert len(set(plain.class_colors.values())) == 2
+    plain.ground_truth(sample)
 
 
 def test_instances_are_drawn_alike_each_time(image):

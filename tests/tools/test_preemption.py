@@ -1,4 +1,4 @@
-"""Two processes on this host are told to end, or one of them dies; the run goes on as if not."""
+"""Two processes on this host get a signal, or one of them dies; the run goes on as if not."""
 
 import os
 import re

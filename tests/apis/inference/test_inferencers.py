@@ -131,7 +131,7 @@ def test_weights_that_do_not_fit_are_refused(segmenter, changed, change, message
         build_inferencer(segmenter.cfg, path)
 
 
-def test_weights_of_another_model_are_told_in_few_words(detector, segmenter):
+def test_weights_of_another_model_are_refused_in_few_words(detector, segmenter):
     with pytest.raises(ValueError) as error:
         build_inferencer(detector.cfg, segmenter.checkpoint)
     assert 'decode_head' in str(error.value) and 'rpn_head' in str(error.value)
@@ -198,6 +198,6 @@ def test_nothing_is_said_of_other_data_sets(detector, segmenter, changed, caplog
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-def test_a_gpu_is_taken_unless_told_otherwise(segmenter):
+def test_a_gpu_is_the_default(segmenter):
     assert Predictor(segmenter.cfg, segmenter.checkpoint).device == 'cuda:0'
     assert Predictor(segmenter.cfg, segmenter.checkpoint, 'cpu').device == 'cpu'

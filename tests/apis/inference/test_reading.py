@@ -1,4 +1,4 @@
-"""Images of any kind are read as the config's loader reads them; broken ones are told of."""
+"""Images of any kind are read as the config's loader reads them; broken ones are named."""
 
 import cv2
 import numpy as np
@@ -89,7 +89,7 @@ def test_what_is_not_read_as_it_is_stored(read, tmp_path, noise):
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.webp', '.tiff'])
-def test_truncated_files_are_told_of(tmp_path, noise, suffix, backend):
+def test_truncated_files_are_named(tmp_path, noise, suffix, backend):
     read = ImageReader([dict(type='LoadImageFromFile', imdecode_backend=backend)])
     path = tmp_path / f'a{suffix}'
     noise(path, (200, 150))

@@ -1,4 +1,4 @@
-"""Images, folders and videos become files; what is broken is told of; the evaluation is mmdet's."""
+"""Images, folders and videos become files; what is broken is named; the evaluation is mmdet's."""
 
 import contextlib
 import io

@@ -161,7 +161,7 @@ def test_the_tool_compares_networks(tool, tmp_path):
     assert len(json.loads((tmp_path / 'benchmark.json').read_text())) == 8
 
 
-def test_the_tool_tells_the_floor(tool):
+def test_the_tool_computes_the_floor(tool):
     out = tool('--floor', '--models', 'timm', 'default', '--sizes', '224x224')
     timm, ours = (line.split(' | ') for line in out.splitlines() if '224x224' in line)
     # 1.26 G multiply-adds in DeiT-Ti's paper, less the class token; operations are twice that.

@@ -1,4 +1,4 @@
-"""The study of the deliveries tells what its parts tell, and the script goes through."""
+"""The study of the deliveries has the numbers of its parts, and the script runs."""
 
 import csv
 import math
@@ -57,7 +57,7 @@ def test_mean_and_spread():
 
 
 @pytest.mark.slow
-def test_the_script_trains_and_tells(run_module, sample_data, tmp_path, capsys):
+def test_the_script_trains_and_prints(run_module, sample_data, tmp_path, capsys):
     roots = [f'{s}_dataloader.dataset.data_root={sample_data}' for s in ('train', 'val', 'test')]
     run_module(
         'benchmarks.training.deliveries',
@@ -65,12 +65,12 @@ def test_the_script_trains_and_tells(run_module, sample_data, tmp_path, capsys):
         *('--jobs', 2, '--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
         *('train_dataloader.batch_size=2', *roots),
     )
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     with (tmp_path / 'deliveries.csv').open() as file:
         rows = {row['delivery']: row for row in csv.DictReader(file)}
     assert list(rows) == ['default', 'mpvg']
     assert rows['default']['last correlation'] == 'nan'
     assert abs(float(rows['mpvg']['last correlation'])) < 1
     assert 0 <= float(rows['mpvg']['mIoU']) <= 100
-    assert (tmp_path / 'deliveries.md').read_text() in told
-    assert '| mIoU |' in told and '| - |' in told
+    assert (tmp_path / 'deliveries.md').read_text() in printed
+    assert '| mIoU |' in printed and '| - |' in printed

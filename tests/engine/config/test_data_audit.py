@@ -46,8 +46,8 @@ def test_classes_are_counted_once_at_the_start(cfg, tiny_run, tmp_path, sample_d
         runner.train()
     assert runner.epoch == 1
     objects = json.loads((sample_data / 'mmpvg_sample.json').read_text())['objects']
-    (told,) = [line for line in lines if line.startswith('train_dataloader.dataset: 16 images')]
-    assert all(f'{name} {number}' in told for name, number in objects['train'].items())
+    (counts,) = [line for line in lines if line.startswith('train_dataloader.dataset: 16 images')]
+    assert all(f'{name} {number}' in counts for name, number in objects['train'].items())
     assert not [line for line in lines if line.startswith('Data')]
 
 
@@ -70,8 +70,8 @@ def test_other_findings_are_logged_once_each(cfg, change, tiny_run, tmp_path):
     lines = lines_of(runner)
     with audited(runner, cfg, ['train']):
         runner.train()
-    told = [line for line in lines if line.startswith('Data')]
-    assert len(told) == 1 and 'box outside the image, 2 times' in told[0]
+    found = [line for line in lines if line.startswith('Data')]
+    assert len(found) == 1 and 'box outside the image, 2 times' in found[0]
 
 
 def test_an_error_of_building_is_explained(cfg, change, tiny_run, tmp_path):
