@@ -1,4 +1,4 @@
-"""Predict on images of one's own: an image, a folder, or a video (docs/prediction.md).
+"""Predict on your own images: an image, a folder, or a video (docs/prediction.md).
 
     python tools/predict.py IMAGE|FOLDER|VIDEO CONFIG CHECKPOINT --out DIR
 
@@ -42,11 +42,11 @@ def main() -> None:
     )
     parser.add_argument(
         '--ann-file',
-        help='COCO annotations whose ids predictions.json shall have, to evaluate it',
+        help='COCO annotations whose ids predictions.json gets, to evaluate it',
     )
     parser.add_argument('--no-pictures', action='store_true', help='draw nothing')
     parser.add_argument(
-        '--every', type=positive, default=1, help='take every so many-th video frame'
+        '--every', type=positive, default=1, help='step between the video frames that are taken'
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()

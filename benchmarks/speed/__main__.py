@@ -7,7 +7,7 @@ r"""Time and memory of our networks beside those that people run today.
     python -m benchmarks.speed --iteration configs/sample/*_vit_mpvg_sample.py
     python -m benchmarks.speed --floor --models timm mpvg mpvg-windows
 
-All networks of a row run in turn in one process, so ratios hold on a machine whose speed wavers.
+All networks of a row run in turn in one process, so ratios hold on a machine of varying speed.
 Plain ViTs of others are first held against ours with their weights. Prints a Markdown table, and
 writes the numbers (JSON) and a plot of the growth with the size. --targets measures the ratios that
 this project set itself as targets, on the CPU. --iteration splits a training iteration of configs

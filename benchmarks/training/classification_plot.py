@@ -19,7 +19,7 @@ def draw_study(results: Sequence[Result], path: str | Path, title: str = '') -> 
     Args:
         results: Of ``classification_study.summarize``.
         path: The picture to write.
-        title: Stands above.
+        title: Above it.
 
     Returns:
         The path.

@@ -1,4 +1,4 @@
-r"""Train the PE deliveries on the sample data, and look into what became of them, in one table.
+r"""Train the PE deliveries on the sample data, and analyze the networks in one table.
 
     python tools/make_sample_dataset.py
     python -m benchmarks.training.deliveries --jobs 2
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument('--deliveries', nargs='+', default=['default', 'lape', 'pvg', 'mpvg'])
     parser.add_argument('--seeds', type=positive, default=3, help='number of seeds')
     parser.add_argument(
-        '--num-images', type=positive, default=16, help='test images to look through'
+        '--num-images', type=positive, default=16, help='test images of the analysis'
     )
     parser.add_argument('--jobs', type=positive, default=1, help='trainings at a time')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='KEY=VALUE')
@@ -63,8 +63,8 @@ def main() -> None:
         )
         described = {}
         for key, training in trainings.items():
-            print(f'looking into {training.name}', file=sys.stderr)
-            numbers = _look_into(args.out / training.name, args.num_images)
+            print(f'analyzing {training.name}', file=sys.stderr)
+            numbers = _analyze(args.out / training.name, args.num_images)
             described[key] = {METRIC: reached[training], **numbers}
 
     with (args.out / 'deliveries.csv').open('w', newline='') as file:
@@ -76,7 +76,7 @@ def main() -> None:
     print(f'\n{table}\nwrote {args.out / "deliveries.csv"} and {args.out / "deliveries.md"}')
 
 
-def _look_into(folder: Path, num_images: int) -> dict[str, float]:
+def _analyze(folder: Path, num_images: int) -> dict[str, float]:
     config = folder / CONFIG.name
     data = Config.fromfile(config).test_dataloader.dataset
     images = Path(data.data_root) / data.data_prefix.img_path

@@ -36,7 +36,7 @@ class PartCost:
 def count_macs(function: Callable[[], Any], *modules: nn.Module) -> tuple[int, Any]:
     """Count the multiply-adds of a call, and return them with its result.
 
-    Our attention runs its explicit path meanwhile: whether a fused kernel is counted depends on
+    Our attention runs its explicit path in the call: whether a fused kernel is counted depends on
     torch's version, the device and the mask. The sampling of deformable attention, which no counter
     sees, is four multiply-adds a value for bilinear interpolation and one for its weight.
 

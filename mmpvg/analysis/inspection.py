@@ -143,7 +143,7 @@ def image_files(
     Args:
         path: A folder or a file.
         limit: Largest number of images, spread evenly.
-        left_out: A folder that is left out: that of the results, should it lie inside.
+        left_out: A folder that is left out, such as that of the results.
 
     Raises:
         UserError: If there is no such file or folder, or no image.

@@ -44,7 +44,7 @@ def add_inspection_arguments(
         metavar=('CONFIG', 'CHECKPOINT'),
         help="a model to look at; 'none' as the checkpoint for the untrained one",
     )
-    parser.add_argument('--names', nargs='+', help='names of the models, as many')
+    parser.add_argument('--names', nargs='+', help='a name for each model')
     parser.add_argument('--out', type=Path, default=Path(out), help='folder for what is written')
     parser.add_argument('--device', default='cpu', help="for instance 'cuda'")
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE, for all')
@@ -60,7 +60,9 @@ def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
     """
     names = args.names or [Path(config).stem for config, _ in args.model]
     if len(names) != len(args.model):
-        raise UserError(f'{len(args.model)} models need as many --names, got {len(names)}')
+        raise UserError(
+            f'{len(args.model)} models need {len(args.model)} --names, got {len(names)}'
+        )
     if len(set(names)) != len(names):
         raise UserError(f'models need --names of their own, got {", ".join(names)}')
     if slashed := [name for name in names if '/' in name]:

@@ -65,8 +65,8 @@ def train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--fsdp',
         action='store_true',
-        help='share weights, gradients and optimizer state out to the processes, for models that '
-        'do not fit on one device (docs/long_training.md)',
+        help='shard weights, gradients and optimizer state over the processes, for models that do '
+        'not fit on one device (docs/long_training.md)',
     )
     parser.add_argument(
         '--resume',
@@ -77,13 +77,13 @@ def train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--resume-schedule',
         choices=RESUME_SCHEDULES,
-        help='where learning rate, weight decay and schedule of a resumed run are from, when '
-        'config and checkpoint differ',
+        help='source of learning rate, weight decay and schedule of a resumed run, when config and '
+        'checkpoint differ',
     )
     parser.add_argument(
         '--no-audit',
         action='store_true',
-        help='train without a look through the data, also on those that it finds unusable',
+        help='train without the audit of the data, which refuses unusable ones',
     )
     return parser
 
@@ -207,7 +207,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='who started the processes of this run',
+        help='launcher of the processes of this run',
     )
     # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)

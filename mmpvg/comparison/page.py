@@ -114,7 +114,7 @@ def _chart(comparison: Comparison, shown: Sequence[ImagePair]) -> dict | None:
     words += (
         'The gray bar is around zero. '
         f'Pictured below are the {len(shown)} that differ most in either direction (ticks), so '
-        'they do not stand for the whole; images.csv has the scores of all.'
+        'they do not represent the whole; images.csv has the scores of all.'
     )
     marked = [image.score.difference for image in shown]
     unit = comparison.score.name

@@ -28,7 +28,7 @@ def draw_differences(
 
     Args:
         differences: One of each image; one at least.
-        marked: Those of images that are pictured; a tick stands below each.
+        marked: Those of images that are pictured, with a tick below each.
         names: A and B.
         unit: What the difference is of.
 

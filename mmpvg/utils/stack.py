@@ -42,7 +42,7 @@ def require_stack(*modules: str) -> None:
     Raises:
         ImportError: A package is missing or too old, the two families are mixed, mmcv has no
             compiled operators, or setuptools is too new for the legacy stack. The message is one
-            sentence and holds the command that mends it.
+            sentence and holds the command that fixes it.
         ValueError: A name is none of the five.
 
     Examples:

@@ -22,7 +22,7 @@ def main() -> None:
     )
     parser.add_argument('runs', nargs='+', type=Path, help='work dirs')
     parser.add_argument('--keys', nargs='+', help='what to draw; an unknown one lists all')
-    parser.add_argument('--smooth', type=int, default=1, help='draw means of as many values')
+    parser.add_argument('--smooth', type=int, default=1, help='number of values in a drawn mean')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/curves.png'))
     args = parser.parse_args()
     if args.smooth < 1:

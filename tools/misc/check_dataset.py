@@ -1,4 +1,4 @@
-"""Look through the data of a config for what training would meet, before it does.
+"""Check the data of a config before training.
 
     python tools/misc/check_dataset.py CONFIG
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 class _Progress:
-    """Says what is read, a line each ten seconds at most: a log may stand behind."""
+    """Prints what is read, a line each ten seconds at most, for logs."""
 
     def __init__(self) -> None:
         self.what, self.last = '', 0.0

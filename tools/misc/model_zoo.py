@@ -117,7 +117,7 @@ def update_metafile(
     """Make the metafile of a folder of configs from its configs.
 
     What configs do not say stays: the collection, published figures, results measured by us, and
-    which rows stand for a config with ``Options`` (settings that override it, by their names).
+    the rows of a config with ``Options`` (settings that override it, by their names).
 
     Args:
         folder: A folder of ``configs/``.
@@ -160,7 +160,7 @@ def update_metafile(
 
 
 def format_table(metafile: Mapping[str, Any]) -> str:
-    """Give the models of a metafile as a Markdown table; published and measured stand apart."""
+    """Format the models of a metafile as a Markdown table; published and measured are apart."""
     lines = [
         '| config | `--cfg-options` | pre-training | schedule, batch | parameters (M) '
         '| multiply-adds (G) | published | measured |',

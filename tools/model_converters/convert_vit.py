@@ -24,7 +24,7 @@ def main() -> None:
         'source', help='timm://NAME, a URL, a .pth, .safetensors or .npz file, or a folder of one'
     )
     parser.add_argument('out', nargs='?', type=Path, help='.pth or .safetensors file to write')
-    parser.add_argument('--prefix', help="what stands before the ViT's names in the file")
+    parser.add_argument('--prefix', help="prefix of the ViT's names in the file")
     parser.add_argument('--key', help='entry of the file that holds the weights')
     parser.add_argument('--grid', nargs=2, type=int, metavar=('H', 'W'), help='patches of the PE')
     parser.add_argument(

@@ -69,7 +69,7 @@ def find_images(source: Path, left_out: Path | None = None) -> FoundImages:
 
     Args:
         source: The image or folder.
-        left_out: A folder that is left out too: that of the results, should it lie inside.
+        left_out: A folder that is left out, such as that of the results.
 
     Raises:
         UserError: If the folder holds no image.

@@ -39,7 +39,7 @@ class ImageReader:
     def __init__(self, pipeline: Sequence[Mapping[str, Any]] = _THREE_CHANNELS) -> None:
         from mmcv.transforms import LoadImageFromFile
 
-        # Not whether a missing file may be passed over, nor where the data set lies.
+        # Without the settings for missing files and for the place of the data set.
         self._loader = image_loader(pipeline)
         self._load = LoadImageFromFile(**self._loader)
 

@@ -60,6 +60,6 @@ def build_config_model(config: str, options: dict | None = None) -> tuple[Config
 
 
 def complete_model(cfg: Config) -> None:
-    """Give the model the data preprocessor that stands beside it in a config, as a Runner does."""
+    """Put the data preprocessor of a config into its model, as a Runner does."""
     if cfg.get('data_preprocessor') is not None:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)

@@ -147,8 +147,8 @@ def warn_of_batch_size(cfg: Config) -> None:
 def scale_learning_rate(runner: Any, cfg: Config) -> None:
     """Scale the learning rate linearly from the recipe's total batch to this run's.
 
-    The rule of `Goyal et al. <https://arxiv.org/abs/1706.02677>`_. mmengine's own scaling, for
-    which ``auto_scale_lr.enable`` stands, leaves out accumulated batches; it is switched off.
+    The rule of `Goyal et al. <https://arxiv.org/abs/1706.02677>`_. mmengine's own scaling
+    (``auto_scale_lr.enable``) leaves out accumulated batches; it is switched off.
 
     Args:
         runner: Just built, its optimizer not yet.

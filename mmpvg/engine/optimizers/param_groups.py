@@ -57,7 +57,7 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
     wrong = []
     for name, parameter in model.named_parameters():
         of_parameter = groups.pop(id(parameter), [])
-        # mmengine's default constructor hands over frozen parameters too; no step changes them.
+        # mmengine's default constructor passes frozen parameters too; no step changes them.
         allowed = (1,) if parameter.requires_grad else (0, 1)
         if len(of_parameter) not in allowed:
             wrong.append(f'{name} (in {len(of_parameter)})')
