@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 
 from mmpvg.utils.errors import UserError
 
+from .folder import whole_number, write_json
 from .render import Scene, load_photos, render_scene
 from .shapes import SAMPLE_CLASSES
 
@@ -103,19 +103,3 @@ def _annotations(scene: Scene) -> list[dict]:
             )
         )
     return annotations
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes ``content``, in one line."""
-    path.write_text(json.dumps(content), encoding='utf-8')
-
-
-def whole_number(name: str, value: int, at_least: int) -> int:
-    """Returns ``value`` as an int.
-
-    Raises:
-        UserError: It is no whole number, or too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
-        raise UserError(f'{name} must be a whole number of at least {at_least}, got {value!r}')
-    return int(value)
