@@ -21,7 +21,7 @@ def test_configs():
 
 def test_built_data_sets():
     one, two = (BaseDataset(lazy_init=True) for _ in range(2))
-    joined = ConcatDataset([one, two], lazy_init=True)
+    joined = dict(type='ConcatDataset', datasets=[one, two], lazy_init=True)
     nested = RepeatDataset(joined, 2, lazy_init=True)
     assert [id(found) for found in unwrapped(nested)] == [id(one), id(two)]
     assert [id(found) for found in unwrapped(one)] == [id(one)]
