@@ -71,7 +71,7 @@ python tools/misc/shrink_pictures.py "$out/pictures" \
     "$out"/receptive_field/fields{,_mpvg_96x160}.png \
     "$out"/pe_similarity/{mosaics_lape_12x12,mosaics_mpvg_18x24,distortions_mpvg}.png \
     "$out/curves.png"
-python tools/misc/shrink_pictures.py "$out/pictures" --sheet prediction.png --scale 2 --colours 128 \
+python tools/misc/shrink_pictures.py "$out/pictures" --sheet prediction.png --scale 2 --colors 128 \
     "$out"/predict_mask_rcnn/pictures/0000{04,11,13,19}.jpg \
     "$out"/predict_upernet/pictures/0000{04,11,13,19}.jpg \
     "$out"/predict_upernet/masks/0000{04,11,13,19}.png

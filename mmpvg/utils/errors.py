@@ -1,4 +1,4 @@
-"""Errors that a user can mend: command lines show their message alone, without a traceback."""
+"""Errors that a user can fix: command lines show their message alone, without a traceback."""
 
 from __future__ import annotations
 

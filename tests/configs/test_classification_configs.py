@@ -11,7 +11,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
-from mmpvg.datasets import make_digits_dataset
+from mmpvg.datasets.sample import make_digits_dataset
 from mmpvg.models import MPVGViT
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
-from mmpvg.datasets import (
+from mmpvg.datasets.sample import (
     SAMPLE_CLASSES,
     SAMPLE_PALETTE,
     SAMPLE_SEG_CLASSES,

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmpvg.engine.cli import test as run_test
-from mmpvg.engine.cli import train as run_train
+from mmpvg.apis.cli import test as run_test
+from mmpvg.apis.cli import train as run_train
 from mmpvg.models.backbones import PlainViT
 
 pytestmark = pytest.mark.slow

@@ -1,8 +1,7 @@
 """The five things that the sample data set shows: their outline and their paint.
 
-A shape lives in its own frame: ``(u, v)`` with the origin at its centre and 1 at its radius, v
-pointing down. It answers two questions about any point of that frame: how far is the outline
-(signed, negative inside), and how is the point painted.
+A shape lives in its own frame: ``(u, v)`` with the origin at its center and 1 at its radius, v
+pointing down.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ import numpy as np
 SAMPLE_CLASSES = ('ball', 'box', 'cone', 'star', 'ring')
 SAMPLE_SEG_CLASSES = ('background', *SAMPLE_CLASSES)
 
-# Okabe and Ito's colours, told apart with every common kind of colour blindness. RGB.
+# Okabe and Ito's colors, distinct with every common kind of color blindness. RGB.
 SAMPLE_PALETTE = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (240, 228, 66), (204, 121, 167))
 SAMPLE_SEG_PALETTE = ((80, 80, 80), *SAMPLE_PALETTE)
 
-# Each class has a hue of its own (in turns of the colour circle), far from the others' even after
+# Each class has a hue of its own (in turns of the color circle), far from the others' even after
 # jitter: a small network on a CPU learns this in minutes. Photographs hold the same hues, so shape
 # still counts.
 _HUES = {'ball': 0.03, 'box': 0.59, 'cone': 0.38, 'star': 0.145, 'ring': 0.82}
@@ -32,34 +31,34 @@ class Shape:
     """One drawn thing, before it is placed.
 
     Attributes:
-        label (int): Index into ``SAMPLE_CLASSES``.
-        distance (Callable): ``(u, v) -> d``, arrays of one shape; the signed distance to the
-            outline in radii, negative inside.
-        paint (Callable): ``(u, v) -> (light, white)``: the factor on the base colour, and the
-            share of white (0 to 1) mixed in.
-        colour (np.ndarray): The base colour, (3,), RGB, 0 to 255.
+        label: Index into ``SAMPLE_CLASSES``.
+        distance: ``(u, v) -> d``, arrays of one shape; the signed distance to the outline in radii,
+            negative inside.
+        paint: ``(u, v) -> (light, white)``: the factor on the base color, and the share of white (0
+            to 1) mixed in.
+        color: The base color, (3,), RGB, 0 to 255.
     """
 
     label: int
     distance: Callable
     paint: Callable
-    colour: np.ndarray
+    color: np.ndarray
 
     def rgb(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """The painted colour at each point, (*u.shape, 3), 0 to 255."""
+        """The painted color at each point, (*u.shape, 3), 0 to 255."""
         light, white = self.paint(u, v)
         white = np.clip(white, 0.0, 1.0)[..., None]
-        return np.clip(self.colour * light[..., None], 0, 255) * (1 - white) + 245.0 * white
+        return np.clip(self.color * light[..., None], 0, 255) * (1 - white) + 245.0 * white
 
 
 def draw_shape(rng: np.random.Generator) -> Shape:
-    """Draws a shape of a random class, with its proportions, pattern and colour."""
+    """Draws a shape of a random class, with its proportions, pattern and color."""
     label = int(rng.integers(len(SAMPLE_CLASSES)))
     name = SAMPLE_CLASSES[label]
     distance, paint = _MAKERS[name](rng)
     hue = _HUES[name] + rng.uniform(-_HUE_JITTER, _HUE_JITTER)
-    colour = hsv_to_rgb(hue % 1.0, rng.uniform(0.65, 0.95), rng.uniform(0.75, 1.0))
-    return Shape(label, distance, paint, 255.0 * np.array(colour))
+    color = hsv_to_rgb(hue % 1.0, rng.uniform(0.65, 0.95), rng.uniform(0.75, 1.0))
+    return Shape(label, distance, paint, 255.0 * np.array(color))
 
 
 def _ball(rng: np.random.Generator):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmpvg.datasets import (
+from mmpvg.datasets.sample import (
     SAMPLE_CLASSES,
     SAMPLE_PALETTE,
     SAMPLE_PHOTOS,
@@ -23,9 +23,9 @@ from mmpvg.datasets import (
     make_sample_dataset,
     sample_scene,
 )
-from mmpvg.datasets.sample_render import load_photos
+from mmpvg.datasets.sample.render import load_photos
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COUNTS = {'train': 24, 'val': 10}
 
 
@@ -82,7 +82,7 @@ def test_images_on_disk_are_the_scenes(data, scenes):
     for split in SAMPLE_SPLITS:
         for i, scene in enumerate(scenes[split]):
             image = np.asarray(Image.open(data / 'images' / split / f'{i:06d}.jpg')).astype(int)
-            assert np.abs(image - scene.image).mean() < 5  # grey levels; JPEG
+            assert np.abs(image - scene.image).mean() < 5  # gray levels; JPEG
     shapes = {split: [s.instances.shape for s in scenes[split][:10]] for split in SAMPLE_SPLITS}
     assert shapes['train'] != shapes['val']  # the splits do not share their dice
 
@@ -106,7 +106,7 @@ def test_pycocotools_reads_it_and_every_field_fits_the_mask(data):
 def test_instances_and_semantic_map_agree_at_every_pixel(data):
     from pycocotools import mask as mask_api
 
-    unlabelled = total = 0
+    unlabeled = total = 0
     for split in SAMPLE_SPLITS:
         coco = _coco(data, split)
         for entry in coco['images']:
@@ -129,12 +129,12 @@ def test_instances_and_semantic_map_agree_at_every_pixel(data):
             assert covered.max() == 1  # visible masks share no pixel
             expected[outline] = 0
             np.testing.assert_array_equal(seg_map, expected)
-            unlabelled += (seg_map == 0).sum()
+            unlabeled += (seg_map == 0).sum()
             total += seg_map.size
-    assert 0 < unlabelled < 0.1 * total
+    assert 0 < unlabeled < 0.1 * total
 
 
-def test_objects_occlude_one_another_but_stay_recognisable(data, scenes):
+def test_objects_occlude_one_another_but_stay_recognizable(data, scenes):
     scenes = scenes['train']
     visible = [share for scene in scenes for share in scene.visible]
     assert sum(share < 0.9 for share in visible) >= 0.1 * len(visible)
@@ -285,7 +285,7 @@ def test_a_damaged_data_set_is_noticed(tmp_path):
 
 
 def test_an_interrupted_run_leaves_nothing_that_looks_complete(tmp_path, monkeypatch):
-    import mmpvg.datasets.sample_split as module
+    import mmpvg.datasets.sample.split as module
 
     def interrupt(split, index, *args):
         if split == 'val':
@@ -337,10 +337,10 @@ def test_missing_photographs_are_named(monkeypatch):
         sample_scene('val', 0)
 
 
-def test_preview_shows_every_class_colour_it_should(data, tmp_path):
+def test_preview_shows_every_class_color_it_should(data, tmp_path):
     sheet = np.asarray(Image.open(draw_preview(data, tmp_path / 'preview.png', rows=2)))
-    colours = {tuple(c) for c in np.unique(sheet.reshape(-1, 3), axis=0).tolist()}
-    assert set(SAMPLE_SEG_PALETTE) <= colours
+    colors = {tuple(c) for c in np.unique(sheet.reshape(-1, 3), axis=0).tolist()}
+    assert set(SAMPLE_SEG_PALETTE) <= colors
 
 
 def test_tool_makes_skips_and_refuses(tmp_path):
@@ -369,7 +369,7 @@ def test_tool_makes_skips_and_refuses(tmp_path):
 
 def test_importing_needs_neither_skimage_nor_torch():
     code = (
-        'import sys, mmpvg.datasets; '
+        'import sys, mmpvg.datasets.sample; '
         "assert not {'skimage', 'torch', 'scipy'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

@@ -1,21 +1,17 @@
 """The metafiles and READMEs say what the configs are; published figures are docs/papers.md's."""
 
+import runpy
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from mmpvg.analysis.model_zoo import (
-    NOT_TRAINED,
-    SHAPES,
-    config_metadata,
-    cost_key,
-    format_table,
-    update_metafile,
-)
-
 ROOT = Path(__file__).resolve().parents[2]
+_TOOL = runpy.run_path(str(ROOT / 'tools/misc/model_zoo.py'))
+NOT_TRAINED, SHAPES = _TOOL['NOT_TRAINED'], _TOOL['SHAPES']
+config_metadata, cost_key = _TOOL['config_metadata'], _TOOL['cost_key']
+format_table, update_metafile = _TOOL['format_table'], _TOOL['update_metafile']
 METAFILES = {
     folder: yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())
     for folder in SHAPES

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmpvg.utils.errors import MissingFileError
 
-from .sample_shapes import Shape, draw_shape
+from .shapes import Shape, draw_shape
 
 # Photographs inside scikit-image's own wheel. No photograph serves both splits.
 SAMPLE_PHOTOS = {
@@ -47,11 +47,11 @@ class Scene:
     """A rendered scene with exact ground truth.
 
     Attributes:
-        image (np.ndarray): (H, W, 3) uint8, RGB.
-        instances (np.ndarray): (H, W) uint8; 0 is background, k the k-th object where it shows.
-        labels (tuple[int, ...]): Index into ``SAMPLE_CLASSES`` of object 1, 2, ...
-        visible (tuple[float, ...]): Visible share of each object's area inside the image.
-        photo (str): File name of the photograph behind.
+        image: (H, W, 3) uint8, RGB.
+        instances: (H, W) uint8; 0 is background, k the k-th object where it shows.
+        labels: Index into ``SAMPLE_CLASSES`` of object 1, 2, ...
+        visible: Visible share of each object's area inside the image.
+        photo: File name of the photograph behind.
     """
 
     image: np.ndarray
@@ -61,9 +61,9 @@ class Scene:
     photo: str
 
     def semantic(self) -> np.ndarray:
-        """The ADE-style map, (H, W) uint8: 0 unlabelled, 1 background, 2 + label for objects.
+        """The ADE-style map, (H, W) uint8: 0 unlabeled, 1 background, 2 + label for objects.
 
-        Unlabelled is a line one pixel wide along every outline, where the pixels mix two things.
+        Unlabeled is a line one pixel wide along every outline, where the pixels mix two things.
         """
         classes = np.array([1, *(label + 2 for label in self.labels)], dtype=np.uint8)
         seg_map = classes[self.instances]
@@ -73,17 +73,11 @@ class Scene:
 
 
 def load_photos(split: str) -> dict[str, Image.Image]:
-    """Reads a split's photographs from the installed scikit-image; nothing is downloaded.
-
-    Args:
-        split (str): 'train' or 'val'.
-
-    Returns:
-        dict[str, Image.Image]: RGB photographs by file name.
+    """Reads the photographs of a split from the installed scikit-image, by file name, RGB.
 
     Raises:
         ModuleNotFoundError: scikit-image is not installed.
-        FileNotFoundError: This build of scikit-image does not carry one of the photographs.
+        MissingFileError: This build of scikit-image does not have one of the photographs.
     """
     # Found without importing it: only its files are wanted, and `skimage.data` may download.
     spec = importlib.util.find_spec('skimage')
@@ -106,14 +100,11 @@ def load_photos(split: str) -> dict[str, Image.Image]:
 
 
 def render_scene(rng: np.random.Generator, photos: dict[str, Image.Image]) -> Scene:
-    """Draws one scene; everything in it follows from the state of ``rng``.
+    """Draws a scene of one to five objects, none of them nearly hidden.
 
     Args:
-        rng (np.random.Generator): The only source of chance.
-        photos (dict[str, Image.Image]): Where backgrounds are cut from; see ``load_photos``.
-
-    Returns:
-        Scene: Between one and five objects, none of them nearly hidden.
+        rng: The only source of chance.
+        photos: Backgrounds are cut from them; see ``load_photos``.
     """
     height, width = rng.choice(SAMPLE_SIDES, size=2, replace=False)  # so never square
     photo = str(rng.choice(sorted(photos)))
@@ -142,7 +133,7 @@ def render_scene(rng: np.random.Generator, photos: dict[str, Image.Image]) -> Sc
 
 
 def _background(rng, photo: Image.Image, height: int, width: int) -> np.ndarray:
-    """A piece of the photograph, (height, width, 3) float, mirrored and recoloured at random."""
+    """A piece of the photograph, (height, width, 3) float, mirrored and recolored at random."""
     fits = min(photo.width / width, photo.height / height)
     zoom = rng.uniform(1.0, min(fits, 3.0))
     left = rng.uniform(0, photo.width - zoom * width)
@@ -151,19 +142,14 @@ def _background(rng, photo: Image.Image, height: int, width: int) -> np.ndarray:
     pixels = np.asarray(photo.resize((width, height), Image.BICUBIC, box=box), dtype=np.float64)
     if rng.uniform() < 0.5:
         pixels = pixels[:, ::-1]
-    # Paler than the objects, and not always in the few colours that the photographs happen to have.
-    grey = pixels.mean(axis=2, keepdims=True)
-    pixels = grey + (pixels - grey) * rng.uniform(0.35, 0.9)
+    # Paler than the objects, and not always in the few colors that the photographs happen to have.
+    gray = pixels.mean(axis=2, keepdims=True)
+    pixels = gray + (pixels - gray) * rng.uniform(0.35, 0.9)
     return pixels * rng.uniform(0.7, 1.05) * rng.uniform(0.88, 1.12, size=3)
 
 
 def _place(rng, shape: Shape, radius: float, instances: np.ndarray, areas: Sequence[int]):
-    """Finds a spot that leaves every earlier object recognisable.
-
-    Returns:
-        tuple | None: The shape's frame ``(u, v)`` at every pixel, (H, W) each; None if no try
-            succeeded.
-    """
+    """Finds a spot that leaves every earlier object recognizable: the frame ``(u, v)``, or None."""
     height, width = instances.shape
     margin = 0.75 * radius  # objects may leave the image a little
     for _ in range(_TRIES):
@@ -177,7 +163,7 @@ def _place(rng, shape: Shape, radius: float, instances: np.ndarray, areas: Seque
 
 
 def _frame(x: float, y: float, angle: float, radius: float, height: int, width: int):
-    """Pixel centres as a shape at (x, y), turned by ``angle``, sees them: u and v, (H, W) each."""
+    """Pixel centers as a shape at (x, y), turned by ``angle``, sees them: u and v, (H, W) each."""
     dy, dx = np.mgrid[:height, :width] + 0.5
     dx, dy = (dx - x) / radius, (dy - y) / radius
     cos, sin = np.cos(angle), np.sin(angle)

@@ -1,14 +1,17 @@
-"""A histogram of the differences between two models over images."""
+"""Pictures and charts of the page, as data URIs that need no other file."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
-from mmpvg.utils.colors import COLORS
-from mmpvg.utils.figure import plain_text, pyplot
+from mmpvg.utils.figure import COLORS, plain_text, pyplot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +28,7 @@ def draw_differences(
 
     Args:
         differences: One of each image; one at least.
-        marked: Those of images that are pictured; a tick stands below each.
+        marked: Those of images that are pictured, with a tick below each.
         names: A and B.
         unit: What the difference is of.
 
@@ -65,3 +68,54 @@ def describe_differences(differences: Sequence[float], names: tuple[str, str], u
         f'Histogram of the difference in {unit}, {names[1]} minus {names[0]}, over '
         f'{len(differences)} images, from {min(differences):+.3g} to {max(differences):+.3g}'
     )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture of a page.
+
+    Attributes:
+        source: Data URI.
+        width: In pixels.
+        height: In pixels.
+        alt: What it shows.
+        caption: Below it.
+    """
+
+    source: str
+    width: int
+    height: int
+    alt: str
+    caption: str
+
+
+def embed_picture(image: Image.Image, alt: str, caption: str, largest: int = 800) -> Panel:
+    """Embed a picture as JPEG.
+
+    Args:
+        image: The picture.
+        alt: What it shows.
+        caption: Below it.
+        largest: Upper bound of its longer side, in pixels; larger ones are scaled down.
+    """
+    image = image.copy()
+    image.thumbnail((largest, largest))
+    file = io.BytesIO()
+    image.save(file, 'JPEG', quality=88)
+    return Panel(_uri('image/jpeg', file.getvalue()), image.width, image.height, alt, caption)
+
+
+def embed_figure(figure: Figure) -> str:
+    """Data URI of a figure, as SVG; the figure is closed."""
+    import matplotlib
+
+    file = io.BytesIO()
+    # No date and no random names, so that the same figure has the same bytes.
+    with matplotlib.rc_context({'svg.hashsalt': 'mmpvg'}):
+        figure.savefig(file, format='svg', metadata={'Date': None})
+    pyplot().close(figure)
+    return _uri('image/svg+xml', file.getvalue())
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f'data:{kind};base64,{base64.b64encode(content).decode()}'

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.launcher import Process, in_parallel, training_command
+from mmpvg.logs.run_logs import read_run_logs
+from mmpvg.utils.errors import UserError
 from mmpvg.utils.whole_file import write_whole
 
 
@@ -41,7 +40,7 @@ def run_trainings(
         trainings: What to train.
         config: Config of them all.
         out_dir: A folder for each is made there; finished ones are not run again.
-        metric: What is logged of the last validation and tells how good they are.
+        metric: Metric of the last validation that is returned.
         jobs: Trainings at a time. With several, each computes on one thread.
         progress: Called after each with how many are done, the training and its metric.
 
@@ -50,24 +49,15 @@ def run_trainings(
 
     Raises:
         ChildProcessError: If one fails; the message ends with its last lines.
-        ValueError: If a folder holds a training of other settings.
+        UserError: If a folder holds a training of other settings.
     """
     out_dir = Path(out_dir)
-    reached: dict[Training, float] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = {
-            pool.submit(_train, training, config, out_dir / training.name, metric, jobs): training
-            for training in trainings
-        }
-        try:
-            for future in as_completed(waiting):
-                training = waiting[future]
-                reached[training] = future.result()
-                progress(len(reached), training, reached[training])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return {training: reached[training] for training in trainings}
+    return in_parallel(
+        lambda training: _train(training, config, out_dir / training.name, metric, jobs),
+        trainings,
+        jobs,
+        progress,
+    )
 
 
 def _train(training: Training, config: str, folder: Path, metric: str, jobs: int) -> float:
@@ -75,22 +65,11 @@ def _train(training: Training, config: str, folder: Path, metric: str, jobs: int
     _check_same(folder / 'asked.json', asked)
     if done.is_file():
         return json.loads(done.read_text())[metric]
-    command = [sys.executable, '-c', 'from mmpvg.engine.cli import train; train()', config]
-    command += ['--work-dir', str(folder), '--resume', '--cfg-options', *training.options]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'} if jobs > 1 else None
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if process.returncode:
-        last = '\n'.join(process.stderr.splitlines()[-5:])
-        raise ChildProcessError(f'{training.name} failed:\n{last}')
-    value = last_logged(folder, metric)
+    command = training_command(config, folder, training.options, '--resume')
+    Process(command, folder / 'output.txt', threads=1 if jobs > 1 else None).run()
+    value = read_run_logs(folder)[metric].values[-1]
     done.write_text(json.dumps({metric: value}))
     return value
-
-
-def last_logged(folder: Path, metric: str) -> float:
-    """What a training logged last of a metric: in its last run, for it may have been resumed."""
-    lines = max(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()
-    return [json.loads(line) for line in lines if f'"{metric}"' in line][-1][metric]
 
 
 def _check_same(path: Path, asked: dict) -> None:
@@ -100,7 +79,7 @@ def _check_same(path: Path, asked: dict) -> None:
         return
     before = json.loads(path.read_text())
     if before != asked:
-        raise ValueError(
+        raise UserError(
             f'{path.parent} holds a training of {before["config"]} with '
             f'{" ".join(before["options"])}; remove it, or give another --out'
         )

@@ -7,7 +7,6 @@ import copy
 import os
 import os.path as osp
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import count
 
 import torch
@@ -16,30 +15,30 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 
-from mmpvg.apis.predictions import keep_predictions, show_predictions
-from mmpvg.apis.tta import use_tta
 from mmpvg.checkpoints.finite_state import require_finite
 from mmpvg.checkpoints.mmengine_reading import read_checkpoints_safely
 from mmpvg.checkpoints.resume import agree_on_checkpoint, resume_from, resume_from_latest
 from mmpvg.checkpoints.strict import strict_loading
-from mmpvg.utils.errors import MissingFileError, UserError
-
-from ..utils import require_stack
-from .config.backbone_start import start_backbone
-from .config.config_model import read_config
-from .config.data_audit import audited
-from .config.host import (
+from mmpvg.engine.config.backbone import start_backbone
+from mmpvg.engine.config.config_model import read_config
+from mmpvg.engine.config.data_audit import audit_data
+from mmpvg.engine.config.host import (
     check_batch_norm,
     fit_to_host,
     leave_process_group,
     scale_learning_rate,
     warn_of_batch_size,
 )
-from .config.preflight import check_data_files
-from .config.strides import check_segmenter_sizes, check_strides
-from .hooks.preemption import Preempted
-from .hooks.resume_schedule import CHOICES as RESUME_SCHEDULES
-from .hooks.resume_schedule import ResumeScheduleHook
+from mmpvg.engine.config.preflight import check_data_files
+from mmpvg.engine.config.strides import check_segmenter_sizes, check_strides
+from mmpvg.engine.hooks.preemption import Preempted
+from mmpvg.engine.hooks.resume_schedule import CHOICES as RESUME_SCHEDULES
+from mmpvg.engine.hooks.resume_schedule import ResumeScheduleHook
+from mmpvg.utils import require_stack
+from mmpvg.utils.errors import MissingFileError, UserError
+
+from .predictions import keep_predictions, show_predictions
+from .tta import use_tta
 
 # Runs of this process.
 _RUNS = count()
@@ -66,8 +65,8 @@ def train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--fsdp',
         action='store_true',
-        help='share weights, gradients and optimizer state out to the processes, for models that '
-        'do not fit on one device (docs/long_training.md)',
+        help='shard weights, gradients and optimizer state over the processes, for models that do '
+        'not fit on one device (docs/long_training.md)',
     )
     parser.add_argument(
         '--resume',
@@ -78,13 +77,13 @@ def train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--resume-schedule',
         choices=RESUME_SCHEDULES,
-        help='where learning rate, weight decay and schedule of a resumed run are from, when '
-        'config and checkpoint differ',
+        help='source of learning rate, weight decay and schedule of a resumed run, when config and '
+        'checkpoint differ',
     )
     parser.add_argument(
         '--no-audit',
         action='store_true',
-        help='train without a look through the data, also on those that it finds unusable',
+        help='train without the audit of the data, which refuses unusable ones',
     )
     return parser
 
@@ -106,19 +105,13 @@ def test_parser() -> argparse.ArgumentParser:
 
 
 def train(argv: Sequence[str] | None = None) -> Runner:
-    """Run ``tools/train.py``.
-
-    Returns:
-        The runner, after training.
+    """Run ``tools/train.py`` and return the runner.
 
     Raises:
-        FileNotFoundError: If the config, a checkpoint or the data is missing.
-        ImportError: If a package that the config needs is missing or does not fit.
-        Preempted: A ``SystemExit``, when the run was told to end and has saved where it is.
+        Preempted: A ``SystemExit``, when the run has saved and ends because of a signal.
         RuntimeError: If losses, gradients or weights are not finite.
+        UserError: If config, checkpoint and data are missing or do not fit one another.
         UnusableDataError: If the data are not worth training on.
-        ValueError: If the batch cannot be trained on, or cannot be scaled to, or if the run cannot
-            be resumed as the config says.
     """
     args = train_parser().parse_args(argv)
     cfg = _load_config(args)
@@ -142,7 +135,7 @@ def train(argv: Sequence[str] | None = None) -> Runner:
         raise UserError('--resume-schedule is for a run that resumes; pass --resume too')
     if args.fsdp:
         # Its import takes a while.
-        from .runner.fsdp import use_fsdp
+        from mmpvg.engine.runner.fsdp import use_fsdp
 
         use_fsdp(cfg)
     splits = ['train', *(['val'] if cfg.get('val_cfg') else [])]
@@ -164,9 +157,10 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     check_segmenter_sizes(cfg, model)
     warn_of_batch_size(cfg)
     scale_learning_rate(runner, cfg)
+    if not args.no_audit:
+        audit_data(runner, cfg, splits)
     try:
-        with nullcontext() if args.no_audit else audited(runner, cfg, splits):
-            runner.train()
+        runner.train()
     except Preempted:
         leave_process_group()
         raise
@@ -176,15 +170,10 @@ def train(argv: Sequence[str] | None = None) -> Runner:
 
 
 def test(argv: Sequence[str] | None = None) -> dict:
-    """Run ``tools/test.py``.
-
-    Returns:
-        The metrics.
+    """Run ``tools/test.py`` and return the metrics.
 
     Raises:
-        FileNotFoundError: If the config, the checkpoint or the data is missing.
-        ImportError: If a package that the config needs is missing or does not fit.
-        ValueError: If ``--out`` does not suit the task, or the checkpoint does not fit the model.
+        UserError: If config, checkpoint and data are missing or do not fit one another.
     """
     args = test_parser().parse_args(argv)
     cfg = _load_config(args)
@@ -218,7 +207,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='who started the processes of this run',
+        help='launcher of the processes of this run',
     )
     # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)

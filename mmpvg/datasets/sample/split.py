@@ -1,8 +1,7 @@
-"""One split of the sample data set: which scenes it has, and how they are written."""
+"""One split of the sample data set."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +9,24 @@ from PIL import Image
 
 from mmpvg.utils.errors import UserError
 
-from .sample_render import Scene, load_photos, render_scene
-from .sample_shapes import SAMPLE_CLASSES
+from .folder import whole_number, write_json
+from .render import Scene, load_photos, render_scene
+from .shapes import SAMPLE_CLASSES
 
 SAMPLE_SPLITS = ('train', 'val')
 
 
 def sample_scene(split: str, index: int, seed: int = 0, photos: dict | None = None) -> Scene:
-    """Scene ``index`` of a split, as ``make_sample_dataset`` writes it (before JPEG).
+    """Makes scene ``index`` of a split, as ``make_sample_dataset`` writes it (before JPEG).
 
     Args:
-        split (str): 'train' or 'val'.
-        index (int): Which scene.
-        seed (int): The data set's seed.
-        photos (dict | None): What ``load_photos(split)`` gave, to read them once only.
+        split: 'train' or 'val'.
+        index: Which scene.
+        seed: The data set's seed.
+        photos: ``load_photos(split)``, to read them only once.
 
     Raises:
-        ValueError: Unknown split, or a negative index or seed.
+        UserError: Unknown split, or a negative index or seed.
     """
     if split not in SAMPLE_SPLITS:
         raise UserError(f'split must be one of {SAMPLE_SPLITS}, got {split!r}')
@@ -36,17 +36,14 @@ def sample_scene(split: str, index: int, seed: int = 0, photos: dict | None = No
 
 
 def write_split(root: Path, split: str, count: int, seed: int, bar=None) -> dict[str, int]:
-    """Writes one split's images, maps and JSON.
+    """Writes the images, maps and JSON of a split; returns the number of objects of each class.
 
     Args:
-        root (Path): The data set's folder; the split's folders in it must not exist yet.
-        split (str): 'train' or 'val'.
-        count (int): Scenes.
-        seed (int): The data set's seed.
-        bar (tqdm | None): Moved on by one for every scene.
-
-    Returns:
-        dict[str, int]: Objects of each class.
+        root: The data set's folder; the split's folders in it must not exist yet.
+        split: 'train' or 'val'.
+        count: Scenes.
+        seed: The data set's seed.
+        bar: A progress bar, moved on by one for every scene.
     """
     image_dir, map_dir = root / 'images' / split, root / 'annotations' / split
     image_dir.mkdir(parents=True)
@@ -55,7 +52,7 @@ def write_split(root: Path, split: str, count: int, seed: int, bar=None) -> dict
     images, annotations = [], []
     for index in range(count):
         scene = sample_scene(split, index, seed, photos)
-        # Chroma is kept at full resolution: colour is a cue here.
+        # Chroma is kept at full resolution: color is a cue here.
         Image.fromarray(scene.image).save(image_dir / f'{index:06d}.jpg', quality=92, subsampling=0)
         Image.fromarray(scene.semantic()).save(map_dir / f'{index:06d}.png')
         height, width = scene.instances.shape
@@ -106,19 +103,3 @@ def _annotations(scene: Scene) -> list[dict]:
             )
         )
     return annotations
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes ``content``, in one line."""
-    path.write_text(json.dumps(content), encoding='utf-8')
-
-
-def whole_number(name: str, value: int, at_least: int) -> int:
-    """``value`` as an int.
-
-    Raises:
-        ValueError: It is no whole number, or too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
-        raise UserError(f'{name} must be a whole number of at least {at_least}, got {value!r}')
-    return int(value)

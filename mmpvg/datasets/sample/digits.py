@@ -2,7 +2,7 @@
 
 ::
 
-    OUT/train/{0,...,9}/0000.png    8x8 grey images, enlarged to whole squares of pixels
+    OUT/train/{0,...,9}/0000.png    8x8 gray images, enlarged to whole squares of pixels
     OUT/val/{0,...,9}/0003.png
     OUT/partition.txt               for retrieval, as mmpretrain's InShop reads it: train images to
                                     train on, one half of val to query with, the other to search
@@ -11,14 +11,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .sample_split import whole_number, write_json
+from .folder import make_once, whole_number
 
 DIGITS_STAMP = 'mmpvg_digits.json'
 DIGIT_CLASSES = tuple(map(str, range(10)))
@@ -30,26 +28,24 @@ def make_digits_dataset(
 ) -> dict[str, int]:
     """Makes the digits data set, or finds that it is already made.
 
-    The files are gathered in ``<out_dir>.partial`` and moved at the end: ``out_dir`` is either
-    whole or not there.
+    The folder appears at the end, whole.
 
     Args:
-        out_dir (str | Path): The folder to make.
-        scale (int): Pixels of a side that each of the 8 becomes; 4 gives images of 32x32.
-        seed (int): Which fifth of each digit is for validation.
-        force (bool): Replace a data set that was made with other arguments.
+        out_dir: The folder to make.
+        scale: Pixels of a side that each of the 8 becomes; 4 gives images of 32x32.
+        seed: Which fifth of each digit is for validation.
+        force: Replace a data set that was made with other arguments or is damaged.
 
     Returns:
-        dict[str, int]: Images of each split.
+        Images of each split.
 
     Raises:
-        FileExistsError: ``out_dir`` holds a data set made with other arguments (and ``force`` is
-            False), or files that are no digits data set (these are never replaced).
+        FileExistsError: See ``make_once``.
         ImportError: scikit-learn, which holds the digits, is not there.
-        ValueError: ``scale`` below 1 or a negative seed.
+        UserError: ``scale`` below 1 or a negative seed.
 
     Examples:
-        >>> from mmpvg.datasets import make_digits_dataset
+        >>> from mmpvg.datasets.sample import make_digits_dataset
         >>> make_digits_dataset('data/digits')
         {'train': 1438, 'val': 359}
     """
@@ -57,37 +53,23 @@ def make_digits_dataset(
         'scale': whole_number('scale', scale, at_least=1),
         'seed': whole_number('seed', seed, at_least=0),
     }
-    out_dir = Path(out_dir).resolve()
-    stamp = out_dir / DIGITS_STAMP
-    if out_dir.exists() and any(out_dir.iterdir()):
-        if not stamp.is_file():
-            raise FileExistsError(
-                f'{out_dir} is not empty and holds no {DIGITS_STAMP}: it is left alone; choose '
-                'another folder or empty it yourself'
-            )
-        made = json.loads(stamp.read_text(encoding='utf-8'))
-        if made['arguments'] == arguments and _count(out_dir) == made['images']:
-            return made['images']
-        if not force:
-            raise FileExistsError(
-                f'{out_dir} was made with {made["arguments"]} and holds {_count(out_dir)} images, '
-                f'but {arguments} was asked for; pass --force (force=True) to make it anew'
-            )
-    images, labels = _load_digits()
-    partial = out_dir.with_name(out_dir.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    for index, (image, label, split) in enumerate(zip(images, labels, _split(labels, seed))):
-        folder = partial / split / DIGIT_CLASSES[label]
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = np.kron(image, np.ones((scale, scale)))  # 0 to 16
-        Image.fromarray(np.uint8(pixels * 255 / 16)).save(folder / f'{index:04d}.png')
-    counts = _count(partial)
-    _write_partition(partial)
-    write_json(partial / DIGITS_STAMP, {'arguments': arguments, 'images': counts})
-    if out_dir.exists():
-        shutil.rmtree(out_dir)
-    partial.rename(out_dir)
-    return counts
+
+    def write(folder: Path) -> dict:
+        images, labels = _load_digits()
+        for index, (image, label, split) in enumerate(zip(images, labels, _split(labels, seed))):
+            path = folder / split / DIGIT_CLASSES[label] / f'{index:04d}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.kron(image, np.ones((scale, scale)))  # 0 to 16
+            Image.fromarray(np.uint8(pixels * 255 / 16)).save(path)
+        _write_partition(folder)
+        return {'images': _count(folder)}
+
+    return make_once(out_dir, DIGITS_STAMP, arguments, force, write, _damage)[0]['images']
+
+
+def _damage(folder: Path, stamp: dict) -> str:
+    counts = _count(folder)
+    return '' if counts == stamp['images'] else f'{folder} holds {counts} images'
 
 
 def _load_digits() -> tuple[np.ndarray, np.ndarray]:
