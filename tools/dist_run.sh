@@ -44,7 +44,7 @@ export MMPVG_EXIT_CODE_FILE
 launcher=
 pass_on() {
     local child children
-    echo told >>"$MMPVG_EXIT_CODE_FILE"
+    echo signaled >>"$MMPVG_EXIT_CODE_FILE"
     if [[ $script == train.py ]]; then
         # Only processes that handle signals; a process that does not yet will read the file.
         for child in $(sed -n 's/^pid //p' "$MMPVG_EXIT_CODE_FILE"); do
@@ -81,12 +81,12 @@ while true; do
     kill -0 "$launcher" 2>/dev/null || break
 done
 code=$(sed -n 's/^exit //p' "$MMPVG_EXIT_CODE_FILE" | tail -n 1)
-if [[ $script == train.py && $status != 0 && $(<"$MMPVG_EXIT_CODE_FILE") == told* ]] &&
+if [[ $script == train.py && $status != 0 && $(<"$MMPVG_EXIT_CODE_FILE") == signaled* ]] &&
     ! grep -q '^pid' "$MMPVG_EXIT_CODE_FILE"; then
     # The launcher received the signal too, before a process of the run had started.
     code=75
 fi
-if [[ $status == 0 ]] && ! grep -qx told "$MMPVG_EXIT_CODE_FILE"; then
+if [[ $status == 0 ]] && ! grep -qx signaled "$MMPVG_EXIT_CODE_FILE"; then
     code=0 # processes that exited were restarted, and finished
 fi
 exit "${code:-$status}"
