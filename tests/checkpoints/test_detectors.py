@@ -62,8 +62,8 @@ def test_vitdet_of_mmdet(vitdet, tmp_path):
     torch.save(dict(state_dict=content, meta={}), file)
     report = check_vitdet(file, expected)
     assert report.ignored['neck.convs.0.weight'] == 'lies outside the backbone'
-    told = backbone_arguments(recognise(read_weights(file), file))
-    assert told == {
+    arguments = backbone_arguments(recognise(read_weights(file), file))
+    assert arguments == {
         **VITDET, 'arch': {**ARCH, 'mlp_ratio': 4.0}, 'patch_size': 16, 'in_channels': 3,
         'relative_position': dict(type='decomposed', grid=(28, 28)), 'global_blocks': [3],
         'with_cls_token': False,

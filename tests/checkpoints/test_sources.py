@@ -29,7 +29,7 @@ def assert_same_features(vit, expected, sizes=SIZES, atol=1e-4):
 
 
 def random_source(model):
-    """A stranger's network with random weights, and the function of an image that it is."""
+    """A network of another project with random weights, and its features of an image."""
     torch.manual_seed(0)
     for param in model.parameters():
         torch.nn.init.normal_(param, std=0.1)

@@ -1,4 +1,4 @@
-"""Starting from a stranger's ViT: what changes at first, what is refused, what is reported."""
+"""Starting from a ViT of another project: what changes, what is refused, what is reported."""
 
 import pytest
 import torch
@@ -316,5 +316,5 @@ def test_a_gaussian_in_some_blocks_is_not_guessed(make_vit, tmp_path):
         backbone_arguments(recognise(read_weights(file), file), num_heads=3)
     every = make_vit(gaussian_bias='block', with_cls_token=False)
     torch.save(every.state_dict(), file)
-    told = backbone_arguments(recognise(read_weights(file), file), num_heads=3)
-    assert told['gaussian_bias'] == 'block'
+    arguments = backbone_arguments(recognise(read_weights(file), file), num_heads=3)
+    assert arguments['gaussian_bias'] == 'block'

@@ -3,7 +3,7 @@
     python tools/misc/check_dataset.py CONFIG
 
 Reads annotation files, label maps and the header of each image, and prints what is wrong, how
-often, and what comes of it. --decode loads each image as training does. The exit status is 1 if
+often, and with which effect. --decode loads each image as training does. The exit status is 1 if
 anything is wrong.
 """
 
@@ -34,7 +34,9 @@ def main() -> None:
     )
     parser.add_argument('--decode', action='store_true', help='load each image as training does')
     parser.add_argument('--jobs', type=positive, default=2, help='processes that read images')
-    parser.add_argument('--out', type=Path, help='folder for all findings and a picture of some')
+    parser.add_argument(
+        '--out', type=Path, help='folder for a table of all findings and a picture of some'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
     with user_errors(parser):
@@ -54,14 +56,14 @@ def main() -> None:
             rows = csv.writer(file)
             rows.writerow(['image', 'problem', 'detail', 'effect'])
             rows.writerows((f.path, f.problem, f.detail, EFFECTS[f.effect]) for f in findings)
-        picture = draw_findings(findings, args.out / 'findings.png')
-        print('\nwrote', args.out / 'findings.csv', 'and', picture)
+        draw_findings(findings, args.out / 'findings.png')
+        print('\nwrote', args.out / 'findings.csv', 'and', args.out / 'findings.png')
     if findings:
         sys.exit(1)
 
 
 class _Progress:
-    """Prints what is read, a line each ten seconds at most, for logs."""
+    """Prints what is read, at most a line every ten seconds."""
 
     def __init__(self) -> None:
         self.what, self.last = '', 0.0

@@ -379,7 +379,7 @@ def test_annotation_ids_that_evaluation_cannot_store(cfg, sample_data, tmp_path,
     path = tmp_path / 'val.json'
     path.write_text(json.dumps(coco))
     use(cfg, 'val', path)
-    problem = ('annotation id is no number', 'stops evaluation')
+    problem = ('annotation id is not a number', 'stops evaluation')
     assert (problem in found(cfg, 'val')) == (value in ('seven', None))
 
 
