@@ -1,4 +1,4 @@
-"""Our models in timm's hands: sizes, weights in both forms, timm's optimizer, a short training."""
+"""Models with timm's interface: sizes, weights in both forms, timm's optimizer, a training."""
 
 import subprocess
 import sys

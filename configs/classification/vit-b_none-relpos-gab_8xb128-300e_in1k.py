@@ -1,5 +1,5 @@
 _base_ = './vit-b_mpvg_8xb128-300e_in1k.py'
-# GAB's base model: the relative position of timm's vit_relpos and no PE. Its recipe is open here.
+# GAB's base model: the relative position of timm's vit_relpos, no PE. Its recipe is [open].
 model = dict(
     backbone=dict(
         pe_type=None, pe_delivery='none', relative_position='mlp', qkv_bias=False,

@@ -1,5 +1,4 @@
-# ViT-Lite-7/4: 256 channels, 7 blocks, 4 heads, patches of 4 pixels, LayerNorm eps of 1e-5 (Compact
-# Transformers); no stochastic depth.
+# ViT-Lite-7/4: 256 channels, 7 blocks, 4 heads, patches of 4 pixels; no stochastic depth.
 _base_ = [
     '../_base_/models/vit_classifier.py',
     '../_base_/datasets/cifar100.py',

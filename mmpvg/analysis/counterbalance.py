@@ -1,4 +1,4 @@
-"""How the PE counterbalances the tokens, block by block (the analysis of the MPVG paper)."""
+"""Counterbalance of the tokens and the PE, block by block (MPVG paper)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .inspection import NetworkRecord, record_network
 
 @dataclass(frozen=True)
 class LastNorm:
-    """The network's end, averaged over images; maps are (h, w).
+    """The tokens at the last norm, averaged over images; maps are (h, w).
 
     Attributes:
-        before: L2 norm of each token as the last block gives it.
-        after: L2 norm of each token behind the last norm, with the PE delivered there.
+        before: L2 norm of each token after the last block.
+        after: L2 norm of each token after the last norm and the PE delivered there.
         cosine: Cosine similarity of each token before and after.
         bias_variance: Variance over channels of the last norm's bias, 0.2387 for PVG and 0.0193 for
             MPVG in the paper (DeiT-Ti); None without a last norm.
-        pe_bias_variance: Likewise of the bias of the PE's own norm there.
+        pe_bias_variance: The same of the PE's own norm there.
     """
 
     before: np.ndarray
@@ -38,17 +38,17 @@ class LastNorm:
 
 @dataclass(frozen=True)
 class Counterbalance:
-    """What the tokens and the PE are to each other in every block.
+    """Correlations of the tokens and the PE in every block.
 
     Attributes:
         grid: (h, w), in patches.
         delivered: Correlation of the token embedding and the PE delivered to the block, of shape
             (images, L); NaN for blocks that receive none.
-        table: Correlation of the token embedding and the raw table on this grid, likewise. It is
-            there for every delivery, ``default`` too.
+        table: Correlation of the token embedding and the raw table on this grid, (images, L), for
+            every delivery, ``default`` too.
         embeddings: The token embedding of every block, mean over images, (L, h*w, D).
         pes: The PE delivered to every block, (h*w, D), or None.
-        last_norm: The network's end.
+        last_norm: The tokens at the last norm.
     """
 
     grid: Grid
@@ -107,11 +107,7 @@ def measure_counterbalance(vit: PlainViT, batches: Iterable[Tensor]) -> Counterb
 
 
 def pearson(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson's correlation over all entries but the first dimension's.
-
-    Args:
-        x: (B, ...).
-        y: (1 or B, ...), likewise.
+    """Pearson's correlation of (B, ...) and (1 or B, ...) over all but the first dimension.
 
     Returns:
         (B,), in float64; NaN where either is constant.

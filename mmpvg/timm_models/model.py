@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmpvg.utils.errors import UserError
+from mmpvg.utils.errors import UserError, check_choice
 
 from ..models.backbones import PlainViT
 from ..models.layers import AveragePooling, GeneralizedMeanPooling
@@ -58,10 +58,7 @@ class TimmMPVGViT(PlainViT):
         self._set_head(num_classes)
 
     def _set_pool(self, global_pool: str) -> None:
-        if global_pool not in GLOBAL_POOLS:
-            raise UserError(
-                f'unknown global_pool {global_pool!r}; choose one of {", ".join(GLOBAL_POOLS)}'
-            )
+        check_choice('global_pool', global_pool, GLOBAL_POOLS)
         if global_pool == 'token' and self.cls_token is None:
             raise UserError("global_pool='token' needs a class token; use 'avg', 'gem' or 'ggem'")
         self.global_pool = global_pool

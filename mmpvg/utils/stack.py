@@ -1,17 +1,16 @@
 """Checks that the mm* packages beside mmpvg are there and belong together.
 
 Two families of distributions provide the same import names: ``onedl-*`` (the current stack) and the
-original OpenMMLab ones (the legacy stack). What ``import mmdet`` gives therefore says little; these
-checks ask the metadata of the installed distributions. They import no mm* package, unless what they
-saw is suspicious already.
+original OpenMMLab ones (the legacy stack), so the metadata of distributions are read. No mm*
+package is imported, but for a combination that only it can judge.
 """
 
 import importlib
 import re
 from importlib import metadata
-from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
+from mmpvg.ops.state import NONE, find_operators
 from mmpvg.utils.errors import UserError
 
 # Import name -> distribution of the current stack, distributions of the legacy one.
@@ -29,10 +28,9 @@ _LEGACY = {
     'mmseg': ('mmsegmentation',),
     'mmpretrain': ('mmpretrain',),
 }
-_NEEDS_OPS = ('mmcv', 'mmdet', 'mmseg')
 
 
-def require_stack(*modules: str) -> None:
+def require_stack(*modules: str) -> str | None:
     """Checks that mm* packages can be used together, before anything imports them.
 
     mmengine is always checked; asking for mmdet, mmseg or mmpretrain also checks mmcv.
@@ -40,10 +38,13 @@ def require_stack(*modules: str) -> None:
     Args:
         *modules: Import names, out of ``mmengine``, ``mmcv``, ``mmdet``, ``mmseg``, ``mmpretrain``.
 
+    Returns:
+        Which operators mmcv has, ``compiled`` or ``compiler-free``; None if mmcv was not asked for.
+
     Raises:
         ImportError: A package is missing or too old, the two families are mixed, mmcv has no
-            compiled operators, or setuptools is too new for the legacy stack. The message is one
-            sentence and holds the command that mends it.
+            operators, or setuptools is too new for the legacy stack. The message is one sentence
+            and contains the command that fixes it.
         ValueError: A name is none of the five.
 
     Examples:
@@ -55,12 +56,7 @@ def require_stack(*modules: str) -> None:
 
     current = _installed({module: (name,) for module, name in _CURRENT.items()})
     legacy = _installed(_LEGACY)
-    if current and legacy:
-        raise ImportError(
-            f'{_listed(legacy)} and {_listed(current)} are both installed but provide the same '
-            'import names, so keep one family per environment: make a fresh one with '
-            '`bash tools/setup_env.sh --venv NEW_FOLDER`.'
-        )
+    _check_one_family(current, legacy)
 
     needed = ['mmengine', *modules]
     if set(needed) & {'mmdet', 'mmseg', 'mmpretrain'}:
@@ -83,12 +79,40 @@ def require_stack(*modules: str) -> None:
             f'{name} {version} imports pkg_resources, which setuptools 82 removed: '
             'run `pip install "setuptools<82"`.'
         )
-    if set(needed) & set(_NEEDS_OPS) and not _has_compiled_ops():
+    operators = find_operators().kind if 'mmcv' in needed else None
+    if operators == NONE:
         raise ImportError(
-            'mmcv is installed without its compiled operators (mmcv._ext is missing): rebuild it '
-            f'with `{_rebuild_command(legacy)}`.'
+            'mmcv has no operators (mmcv._ext is missing): run `python -m mmpvg.ops install`, or '
+            f'compile them with `{_rebuild_command(legacy)}`.'
         )
     _check_legacy_accepts_mmcv(legacy, needed)
+    return operators
+
+
+def require_one_mmcv() -> None:
+    """Checks that at most one distribution provides mmcv.
+
+    Raises:
+        ImportError: Two do; the message is one sentence and holds the command that mends it.
+    """
+    current = _installed({module: (name,) for module, name in _CURRENT.items()})
+    _check_one_family(current, _installed(_LEGACY))
+    found = {name: entry for name in _LEGACY['mmcv'] if (entry := _installed({name: (name,)}))}
+    if len(found) > 1:
+        both = ' and '.join(_listed(entry) for entry in found.values())
+        raise ImportError(
+            f'{both} are both installed, into one folder: '
+            f'run `pip uninstall -y {" ".join(found)}` and then `{_pure_command("mmcv")}`.'
+        )
+
+
+def pure_mmcv_command() -> str:
+    """The command that installs mmcv without compiling, for ``python -m mmpvg.ops install``."""
+    legacy = _installed(_LEGACY)
+    known = 'mmcv' in legacy or _installed({'mmcv': (_CURRENT['mmcv'],)})
+    # pip takes a package whose files are gone for installed.
+    options = '--force-reinstall --no-deps ' if known else ''
+    return _pure_command('mmcv' if legacy else _CURRENT['mmcv'], options)
 
 
 def _installed(candidates: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, str]]:
@@ -104,6 +128,17 @@ def _installed(candidates: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, s
     return found
 
 
+def _check_one_family(
+    current: dict[str, tuple[str, str]], legacy: dict[str, tuple[str, str]]
+) -> None:
+    if current and legacy:
+        raise ImportError(
+            f'{_listed(legacy)} and {_listed(current)} are both installed but provide the same '
+            'import names, so keep one family per environment: make a fresh one with '
+            '`bash tools/setup_env.sh --venv NEW_FOLDER`.'
+        )
+
+
 def _listed(found: dict[str, tuple[str, str]]) -> str:
     return ', '.join(f'{name} {version}' for name, version in found.values())
 
@@ -113,7 +148,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _pinned(name: str) -> str:
-    """Returns ``name==version`` as the extras of mmpvg pin it, or the bare name without them."""
+    """Returns ``name==version`` as the extras of mmpvg pin it, or the name without them."""
     try:
         requirements = metadata.requires('mmpvg') or []
     except metadata.PackageNotFoundError:
@@ -131,6 +166,10 @@ def _install_command(module: str, legacy: bool, options: str = '') -> str:
     return f'pip install {options}{isolation}{_pinned(name)}'
 
 
+def _pure_command(name: str, options: str = '') -> str:
+    return f'MMCV_WITH_OPS=0 pip install {options}--no-build-isolation {_pinned(name)}'
+
+
 def _setup_command(legacy: bool) -> str:
     return 'bash tools/setup_env.sh' + (' --stack legacy' if legacy else '')
 
@@ -144,16 +183,11 @@ def _rebuild_command(legacy: dict[str, tuple[str, str]]) -> str:
     return f'pip uninstall -y mmcv-lite && {command}' if lite else command
 
 
-def _has_compiled_ops() -> bool:
-    """Looks for ``mmcv._ext`` without importing mmcv, which would import torch."""
-    return PathFinder.find_spec('_ext', find_spec('mmcv').submodule_search_locations) is not None
-
-
 def _check_legacy_accepts_mmcv(legacy: dict[str, tuple[str, str]], needed: list[str]) -> None:
     """Checks that the original mmdet and mmseg take the original mmcv 2.2 or newer.
 
-    As released they refuse it, but many environments hold copies edited to take it. Only they can
-    tell, so this imports them, in the suspicious case alone.
+    As released they refuse it, but many environments hold copies edited to take it, so they are
+    imported.
     """
     if 'mmcv' not in legacy or _release(legacy['mmcv'][1]) < (2, 2):
         return

@@ -79,7 +79,7 @@ def test_vit_adapter(grid):
         samples = HEADS * levels * points
         value = int(DIMS * ratio)
         linear = queries * DIMS * samples * (2 + 1) + (queries + keys) * DIMS * value
-        # Each sample: a value of value / HEADS channels, from four neighbours, weighted.
+        # Each sample: a value of value / HEADS channels, from four neighbors, weighted.
         return linear + queries * samples * (value // HEADS) * 5
 
     hidden = DIMS // 4

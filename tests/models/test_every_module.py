@@ -181,7 +181,7 @@ CASES = {
     'vit tokens': vit(with_cls_token=True, num_registers=2, layer_scale_init_value=0.5),
     'vit class token': vit(with_cls_token=True, out_type='cls_token', qkv_bias=False),
     'vit map and class token': vit(with_cls_token=True, out_type='featmap_and_cls_token'),
-    'vit taps': vit(out_indices=(0, 2), drop_path_rate=0.3),
+    'vit two outputs': vit(out_indices=(0, 2), drop_path_rate=0.3),
     'vit no norm': vit(final_norm=False, out_indices=(1, 3)),
     'vit windows': vit(window_size=3, patch_size=8),
     'vit windows checkpointed': vit(window_size=3, with_cp=True, drop_path_rate=0.3),
@@ -330,7 +330,7 @@ def run(case: Case, module: nn.Module, x: Tensor, size: Grid) -> list[Tensor]:
 
 
 def check_gradients(case: Case, module: nn.Module, x: Tensor, size: Grid, layout: Callable) -> None:
-    """Hold the slopes of a random sum of the outputs, along random directions, together."""
+    """Compare the slopes of a random sum of the outputs along random directions."""
 
     def value(weights: list[Tensor], x: Tensor) -> Tensor:
         torch.manual_seed(3)  # what stochastic depth drops

@@ -20,8 +20,8 @@ from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.finding import EFFECTS, Audit, summarize_findings
 from mmpvg.datasets.checks.finding_sheet import draw_findings
 from mmpvg.engine.config.config_model import read_config
-from mmpvg.engine.config.data_formats import refuse_code_in_data
-from mmpvg.utils.command_line import positive, told_by
+from mmpvg.engine.config.preflight import refuse_code_in_data
+from mmpvg.utils.command_line import positive, user_errors
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
-    with told_by(parser):
+    with user_errors(parser):
         cfg = read_config(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         refuse_code_in_data(cfg, *args.split)

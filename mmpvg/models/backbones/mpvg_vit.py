@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from mmpvg.registry import MODELS
-from mmpvg.utils.errors import UserError
+from mmpvg.utils.errors import UserError, check_choice
 
 from ..layers.windows import Grid
 from .plain_vit import PlainViT
@@ -62,8 +62,7 @@ class MPVGViT(PlainViT):
     ) -> None:
         indices = block_indices(out_indices, ViTArch.parse(arch).num_layers, 'out_indices')
         super().__init__(arch, img_size, num_blocks=indices[-1] + 1, last_norm=final_norm, **kwargs)
-        if out_type not in OUT_TYPES:
-            raise UserError(f'unknown out_type {out_type!r}; choose one of {", ".join(OUT_TYPES)}')
+        check_choice('out_type', out_type, OUT_TYPES)
         if out_type != 'featmap' and self.cls_token is None:
             raise UserError(f'out_type={out_type!r} needs with_cls_token=True')
         self.out_indices = indices

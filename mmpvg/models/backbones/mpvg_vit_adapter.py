@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmpvg.registry import MODELS
 from mmpvg.utils import require_stack
-from mmpvg.utils.errors import UserError
+from mmpvg.utils.errors import UserError, check_choice
 
 from ..adapter import (
     DeformableInputs,
@@ -118,8 +118,7 @@ class MPVGViTAdapter(PlainViT):
         **kwargs: Any,
     ) -> None:
         require_stack('mmcv')
-        if vit_maps not in VIT_MAPS:
-            raise UserError(f'unknown vit_maps {vit_maps!r}; choose one of {", ".join(VIT_MAPS)}')
+        check_choice('vit_maps', vit_maps, VIT_MAPS)
         super().__init__(
             arch,
             img_size,

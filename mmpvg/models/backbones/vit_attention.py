@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from mmpvg.utils.errors import UserError
+from mmpvg.utils.errors import UserError, check_choice
 
 from ..layers import (
     RELATIVE_POSITIONS,
@@ -31,9 +31,9 @@ class GaussianOptions:
     kernel: str = 'mask'
 
     def __post_init__(self) -> None:
-        _check_choice('gaussian_bias', 'per', self.per, ('head', 'block'))
-        _check_choice('gaussian_bias', 'blocks', self.blocks, ('all', 'window'))
-        _check_choice('gaussian_bias', 'kernel', self.kernel, ('mask', 'flex'))
+        check_choice('per of gaussian_bias', self.per, ('head', 'block'))
+        check_choice('blocks of gaussian_bias', self.blocks, ('all', 'window'))
+        check_choice('kernel of gaussian_bias', self.kernel, ('mask', 'flex'))
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RelativeOptions:
     grid: int | Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        _check_choice('relative_position', 'type', self.type, RELATIVE_POSITIONS)
+        check_choice('type of relative_position', self.type, RELATIVE_POSITIONS)
         if self.grid is None:
             return
         if self.type != 'decomposed':
@@ -114,7 +114,7 @@ def build_attentions(
             bias=bias(window),
             rel_pos=rel_pos(window),
             qkv_bias=qkv_bias,
-            flex=gaussian is not None and gaussian.kernel == 'flex' and not window,
+            flex=gaussian is not None and gaussian.kernel == 'flex',
         )
         for window in windows
     ]
@@ -171,13 +171,6 @@ def _parse(options: type[T], given: str | Mapping | None, argument: str) -> T | 
             f'need be, {", ".join(others)}'
         )
     return options(**values)
-
-
-def _check_choice(argument: str, option: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UserError(
-            f'unknown {argument} {option}={value!r}; choose one of {", ".join(choices)}'
-        )
 
 
 def _check_gaussian(

@@ -67,7 +67,8 @@ class Attention(nn.Module):
 
     Attributes:
         fused: Whether torch's fused kernels run (True), or attention is computed step by step, as
-            counters of operations need it. May be set at any time.
+            counters of operations need it. To switch a model, set it on every ``Attention`` of
+            ``model.modules()``.
 
     Raises:
         ValueError: If ``dims`` is not divisible by ``num_heads``, or ``window_size`` is negative.
@@ -129,7 +130,8 @@ class Attention(nn.Module):
     def _attend(self, x: Tensor, grid: Grid, axes: Axes | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D), attention among all N tokens of a grid or of a window."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        if self.flex and self.fused and q.is_cuda and self.bias is not None:
+        flex = self.flex and self.fused and q.is_cuda and not self.window_size
+        if flex and self.bias is not None:
             out = gaussian_flex_attention(q, k, v, self.bias, grid)
         elif self.fused and isinstance(self.rel_pos, DecomposedRelativePosition):
             q, k = self.rel_pos.augment(q, k, grid)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpvg.utils.errors import UserError
+from mmpvg.utils.errors import UserError, check_choice
 
 from .precision import upcast
 from .windows import Grid
@@ -121,13 +121,8 @@ class PositionEmbedding(nn.Module):
         interpolate_mode: str = 'bicubic',
     ) -> None:
         super().__init__()
-        if pe_type not in PE_TYPES:
-            raise UserError(f'unknown pe_type {pe_type!r}; choose one of {", ".join(PE_TYPES)}')
-        if interpolate_mode not in INTERPOLATE_MODES:
-            raise UserError(
-                f'unknown interpolate_mode {interpolate_mode!r}; choose one of '
-                f'{", ".join(INTERPOLATE_MODES)}'
-            )
+        check_choice('pe_type', pe_type, PE_TYPES)
+        check_choice('interpolate_mode', interpolate_mode, INTERPOLATE_MODES)
         self.interpolate_mode = interpolate_mode
         h, w = grid
         if pe_type == 'learnable':

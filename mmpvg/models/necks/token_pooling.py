@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmpvg.registry import MODELS
-from mmpvg.utils.errors import UserError
+from mmpvg.utils.errors import UserError, check_choice
 
 from ..backbones.vit_arch import ViTArch
 from ..layers import AveragePooling, GeneralizedMeanPooling
@@ -53,8 +53,7 @@ class TokenPooling(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if pooling not in POOLINGS:
-            raise UserError(f'unknown pooling {pooling!r}; choose one of {", ".join(POOLINGS)}')
+        check_choice('pooling', pooling, POOLINGS)
         self.pool: nn.Module = AveragePooling()
         if pooling == 'average':
             return

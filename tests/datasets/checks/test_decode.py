@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from benchmarks.robustness.damaged_data import damage_dataset
 from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.decode import check_dataset, loading_transforms
 from mmpvg.datasets.checks.finding import summarize_findings
-from mmpvg.datasets.damage import damage_dataset
 
 CONFIGS = dict(
     detection='configs/sample/mask_rcnn_vit_mpvg_sample.py',

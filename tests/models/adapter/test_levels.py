@@ -1,4 +1,4 @@
-"""Tokens of a pyramid, and where their centres lie in each other's maps."""
+"""Tokens of a pyramid, and reference points."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_tokens_are_the_maps_one_after_the_other():
 
 
 @pytest.mark.parametrize(('height', 'width'), [(64, 96), (50, 77)])
-def test_reference_points_are_the_centres_in_pixels(height, width):
+def test_reference_points_are_the_centers_in_pixels(height, width):
     def level(stride):
         return Level((-(-height // stride), -(-width // stride)), stride)
 

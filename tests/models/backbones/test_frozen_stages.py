@@ -1,4 +1,4 @@
-"""Frozen stages: what is frozen, that it stays as it was, and that all else still trains."""
+"""frozen_stages: what is frozen is unchanged by training, and everything else is trained."""
 
 import copy
 import logging
@@ -110,7 +110,7 @@ def test_stochastic_depth_is_off_in_frozen_blocks_alone():
 
 
 def test_blocks_after_the_last_tap_may_be_counted():
-    """The arch's depth is the limit, so a config's number holds whatever is tapped."""
+    """The limit is the depth of the arch, for any out_indices."""
     vit = build(4, out_indices=1)
     assert not any(parameter.requires_grad for parameter in vit.parameters())
     assert len(vit.blocks) == 2

@@ -1,4 +1,4 @@
-"""The chain of PE norms against the equations of the papers, written out."""
+"""PE delivery against the equations of the papers, written out."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ DIMS, DEPTH = 16, 4
 
 
 def make(delivery, last_norm=True):
-    """A delivery whose norms are not the identity, so that a wrong one is noticed."""
+    """A delivery with random norms, so that a wrong one is noticed."""
     torch.manual_seed(0)
     module = PEDelivery(PEDeliveryPlan.parse(delivery), DEPTH, DIMS, last_norm=last_norm)
     for param in module.parameters():

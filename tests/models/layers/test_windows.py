@@ -1,4 +1,4 @@
-"""Cutting a grid into windows and putting it together again."""
+"""Window partition of a grid, and its inverse."""
 
 import pytest
 import torch

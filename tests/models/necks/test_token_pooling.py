@@ -1,4 +1,4 @@
-"""Pooling as a neck: the paper's equation, upstream's GeM, hostile values, a whole classifier."""
+"""Pooling neck: the paper's equation, mmpretrain's GeM, extreme values, a whole classifier."""
 
 import numpy as np
 import pytest
