@@ -107,7 +107,7 @@ def run_refused(run_tool, repo, monkeypatch, capsys):
 @pytest.fixture(scope='session')
 def digits_data(tmp_path_factory) -> Path:
     """The digits, cut to 16 images a class to train on and one to validate on."""
-    from mmpvg.datasets import make_digits_dataset
+    from mmpvg.datasets.sample import make_digits_dataset
 
     folder = tmp_path_factory.mktemp('data') / 'digits'
     make_digits_dataset(folder)
@@ -121,7 +121,7 @@ def digits_data(tmp_path_factory) -> Path:
 @pytest.fixture(scope='session')
 def sample_data(tmp_path_factory) -> Path:
     """A small sample data set: 16 images to train on, 4 to test on."""
-    from mmpvg.datasets import make_sample_dataset
+    from mmpvg.datasets.sample import make_sample_dataset
 
     folder = tmp_path_factory.mktemp('data') / 'sample'
     make_sample_dataset(folder, num_train=16, num_val=4, progress=False)

@@ -10,7 +10,7 @@ def documents(root):
         root / 'README.md',
         root / 'CONTRIBUTING.md',
         root / 'CHANGELOG.md',
-        *sorted(root.glob('docs/*.md')),
+        *sorted(root.glob('docs/**/*.md')),
         *sorted(root.glob('configs/**/*.md')),
     ]
 
@@ -23,6 +23,24 @@ def test_links_lead_somewhere(repo):
         for target in re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', document.read_text()):
             if '://' not in target and not (document.parent / target).exists():
                 gone.append(f'{document.relative_to(repo)}: {target}')
+    assert not gone
+
+
+def headings(document):
+    """Anchors of a document, as GitHub and mkdocs make them."""
+    titles = re.findall(r'^#+ (.+)$', document.read_text(), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', title.lower()).strip().replace(' ', '-') for title in titles}
+
+
+def test_links_to_headings_lead_somewhere(repo):
+    links = [
+        (document, document.parent / target if target else document, anchor)
+        for document in documents(repo)
+        for target, anchor in re.findall(r'\]\(([^)#\s]*)#([^)\s]+)\)', document.read_text())
+        if '://' not in target
+    ]
+    assert len(links) > 5
+    gone = [f'{source.relative_to(repo)}: {a}' for source, to, a in links if a not in headings(to)]
     assert not gone
 
 

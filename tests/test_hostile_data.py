@@ -42,12 +42,12 @@ def test_annotations_run_nothing(run_refused, good, sample_data, tmp_path, door,
         'compare': ('analysis_tools/compare.py', CONFIG, good, good, '--names', 'a', 'b')
         + ('--out', tmp_path / 'out'),
     }.get(door, (door, CONFIG))
-    told = run_refused(
+    message = run_refused(
         *command,
         *('--cfg-options', f'{split}_dataloader.dataset.data_root={sample_data}/'),
         f'{split}_dataloader.dataset.ann_file={path}',
     )
-    assert f'{split}_dataloader.dataset.ann_file is {path}' in told and 'any code' in told
+    assert f'{split}_dataloader.dataset.ann_file is {path}' in message and 'any code' in message
     assert not marker.exists()
     # The test can fail.
     yaml.unsafe_load(path.read_text()) if suffix == '.yaml' else pickle.loads(path.read_bytes())
@@ -56,8 +56,8 @@ def test_annotations_run_nothing(run_refused, good, sample_data, tmp_path, door,
 
 def test_a_config_in_yaml_is_not_read(run_refused, tmp_path):
     (tmp_path / 'config.yaml').write_text(YAML.format(tmp_path / 'it_ran'))
-    told = run_refused('misc/check_dataset.py', tmp_path / 'config.yaml')
-    assert 'can run any code' in told and not (tmp_path / 'it_ran').exists()
+    message = run_refused('misc/check_dataset.py', tmp_path / 'config.yaml')
+    assert 'can run any code' in message and not (tmp_path / 'it_ran').exists()
 
 
 def test_deep_json_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Hostile checkpoints of every kind, through every door: none runs, each gets one sentence."""
 
+import functools
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import torchvision.io  # noqa: F401  Registers the operator that writes a file.
 from huggingface_hub.utils import EntryNotFoundError
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import runner
 from mmengine.utils import digit_version
 from safetensors.torch import save_file
 
@@ -160,6 +162,8 @@ OTHERS = {
     'deep key, memoized': deep_key(b'\x85q\x00'),
     'deep key of pairs': deep_key(b'K\x01\x86'),
     'deep key out of the memo': deep_key(b'q\x000(h\x00t'),
+    # Sixty tuples, which a hash visits 2**60 times.
+    'doubled key': lambda path, marker: archive(path, b'})' + b'q\x00h\x00\x86' * 60 + b'K\x01s'),
     'deep key, before torch 1.6': deep_key_before_1_6,
     'array of pointers': lambda path, marker: archive(
         path,
@@ -192,6 +196,15 @@ OTHERS = {
     ),
 }
 KINDS = {**RUN, **OTHERS}
+
+
+collect_env_once = functools.cache(runner.collect_env)
+
+
+@pytest.fixture(autouse=True)
+def one_look_at_the_environment(monkeypatch):
+    """Each run logs the versions of all packages and compilers, which takes seconds to find."""
+    monkeypatch.setattr(runner, 'collect_env', collect_env_once)
 
 
 @pytest.fixture
@@ -364,5 +377,5 @@ def test_every_door_refuses(run_refused, make, good, sample_data, door):
     slow = ('load_from', 'resume', 'backbone', 'Pretrained', 'test', 'compare')
     for kind in kinds[:2] if door in slow else kinds:
         path, marker = make(kind)
-        told = run_refused(*DOORS[door](path, good, image, CONFIG, sample_data))
-        assert f'cannot read {path}' in told and not marker.exists()
+        message = run_refused(*DOORS[door](path, good, image, CONFIG, sample_data))
+        assert f'cannot read {path}' in message and not marker.exists()

@@ -36,8 +36,8 @@ def test_builds_from_every_scope(order):
     assert done.stdout.count(line) == len(order)
 
 
-@pytest.mark.parametrize('module', ['mmpvg.models', 'mmpvg.engine.cli'])
-def test_a_missing_mmengine_is_told_in_a_sentence(module):
+@pytest.mark.parametrize('module', ['mmpvg.models', 'mmpvg.apis.cli'])
+def test_a_missing_mmengine_is_named_in_a_sentence(module):
     code = f"import sys; sys.modules['mmengine'] = None; import {module}"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     last = done.stderr.strip().splitlines()[-1]

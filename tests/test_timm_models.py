@@ -1,4 +1,4 @@
-"""Our models in timm's hands: sizes, weights in both forms, timm's optimizer, a short training."""
+"""Models with timm's interface: sizes, weights in both forms, timm's optimizer, a training."""
 
 import subprocess
 import sys
@@ -15,6 +15,7 @@ from timm.utils import CheckpointSaver, ModelEmaV3
 import mmpvg.timm_models
 from mmpvg.checkpoints import PretrainedViT
 from mmpvg.models import MPVGViT
+from mmpvg.models.backbones import PlainViT
 from mmpvg.timm_models import TimmMPVGViT
 
 # docs/papers.md, section 1.
@@ -178,12 +179,30 @@ def test_a_short_training_with_timms_parts():
         (dict(global_pool='max'), "'max'.*token, avg, gem, ggem"),
         (dict(global_pool='token'), 'needs a class token'),
         (dict(global_pool=''), "''.*token, avg, gem, ggem"),
-        (dict(out_indices=(0, 2)), 'out_indices.*MPVGViT'),
     ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         make(**arguments)
+
+
+def test_it_has_the_arguments_of_the_plain_vit_and_no_others():
+    assert isinstance(make(), PlainViT) and not isinstance(make(), MPVGViT)
+    for argument in ('out_indices', 'final_norm', 'num_blocks', 'last_norm'):
+        with pytest.raises(TypeError, match=f"keyword argument '{argument}'"):
+            TimmMPVGViT(**TINY, **{argument: 1})
+
+
+def test_a_plain_vit_starts_a_classifier(tmp_path):
+    vit = MPVGViT(TINY['arch'], 64)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    model = make(global_pool='ggem')
+    head = model.head.weight.clone()
+    report = PretrainedViT(str(tmp_path / 'vit.pth'))(model)
+    assert set(report.new) == {'head.weight', 'head.bias', 'pool.p'}
+    assert torch.equal(model.head.weight, head)
+    loaded = model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in vit.state_dict().items())
 
 
 def test_a_script_of_timm_runs_with_our_models(tmp_path):

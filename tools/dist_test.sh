@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test on several GPUs, or on several CPU processes where there is no GPU.
+# Tests on several GPUs, or on several CPU processes if there is no GPU.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: [NNODES= NODE_RANK= MASTER_ADDR= PORT=] $0 CONFIG CHECKPOINT GPUS_PER_NODE [test.py arguments]" >&2

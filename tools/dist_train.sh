@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on several GPUs, or on several CPU processes where there is no GPU.
+# Trains on several GPUs, or on several CPU processes if there is no GPU.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: [NNODES= NODE_RANK= MASTER_ADDR= PORT= MAX_RESTARTS=] $0 CONFIG GPUS_PER_NODE [train.py arguments]" >&2

@@ -6,7 +6,7 @@ from mmengine.config import DictAction
 
 from mmpvg.apis.prediction_sheet import draw_prediction_sheet
 from mmpvg.engine.config.config_model import read_config
-from mmpvg.utils.command_line import told_by
+from mmpvg.utils.command_line import user_errors
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = vars(parser.parse_args())
     options = args.pop('cfg_options')
-    with told_by(parser):
+    with user_errors(parser):
         cfg = read_config(args['config'])
         cfg.merge_from_dict(options or {})
         picture = draw_prediction_sheet(**{**args, 'config': cfg})

@@ -7,7 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmpvg.datasets import make_digits_dataset
+from mmpvg.datasets.sample import make_digits_dataset
+from mmpvg.utils.errors import UserError
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         counts = make_digits_dataset(args.out, args.scale, args.seed, args.force)
-    except (ValueError, OSError, ImportError) as error:
+    except (UserError, OSError, ImportError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     print(f'{args.out}: {counts["train"]} images to train on, {counts["val"]} to validate on')

@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# The pictures of docs/gallery.md: every tool that looks into models, on the sample models.
+# Makes the pictures of docs/gallery.md: runs every analysis tool on the sample models.
 #
 #   bash tools/make_gallery.sh
 #
-# Runs the quickstart first, if that was not done, and trains twelve small UPerNets, the four PE
-# deliveries from three seeds each, and one with a Gaussian attention bias: about half an hour on 2
-# CPU cores. Pictures and numbers go to work_dirs/gallery. Run again, it skips what is trained.
-# SEEDS=1 trains five.
-# The documentation's are those of work_dirs/gallery/pictures, copied to docs/images/gallery.
+# Runs the quickstart first if needed. Trains twelve small UPerNets, the four PE deliveries with three
+# seeds each, and one UPerNet with a Gaussian attention bias (with SEEDS=1, five in all). Takes about half
+# an hour on 2 CPU cores. Writes pictures and numbers to work_dirs/gallery. Skips finished trainings
+# when run again. The documentation has the pictures of work_dirs/gallery/pictures in docs/images/gallery.
 set -euo pipefail
-unset CDPATH # with it, cd prints where it went
+unset CDPATH # otherwise cd prints the folder
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -27,7 +26,7 @@ images=data/sample/images/val
 tools=tools/analysis_tools
 mkdir -p "$out" "$study"
 model() { echo --model "$study/$1/$config" "$(<"$study/$1/last_checkpoint")"; }
-look() { # look NAME COMMAND...: its whole output in a log, what it wrote and its tables shown
+look() { # look NAME COMMAND...: logs the whole output, and shows the written files and the tables
     local name=$1
     shift
     echo "== $name"
@@ -35,10 +34,10 @@ look() { # look NAME COMMAND...: its whole output in a log, what it wrote and it
     grep -E '^(wrote|\|)' "$out/$name.log"
 }
 
-echo '== the deliveries, trained and looked into'
+echo '== training and analyzing the deliveries'
 python -m benchmarks.training.deliveries --seeds "${SEEDS:-3}" --jobs 2 2>"$out/delivery_study.log"
 if [[ ! -f $study/gaussian_0/.done ]]; then
-    echo '== a Gaussian attention bias, trained'
+    echo '== training with a Gaussian attention bias'
     run "$out/gaussian.log" python tools/train.py "configs/sample/$config" --resume \
         --work-dir "$study/gaussian_0" --cfg-options model.backbone.pe_delivery=default \
         model.backbone.gaussian_bias=head default_hooks.checkpoint.max_keep_ckpts=1
@@ -66,13 +65,13 @@ look comparison python $tools/compare.py configs/sample/$config $upernet/iter_{2
 look curves python $tools/plot_logs.py $study/{default,lape,pvg,mpvg}_0 --smooth 3 \
     --out "$out/curves.png" --keys loss lr mIoU
 
-# What the documentation shows, small enough for it.
+# The pictures of the documentation, reduced in size.
 python tools/misc/shrink_pictures.py "$out/pictures" \
     "$out"/counterbalance/{correlation,last_norm,embeddings_mpvg}.png \
     "$out"/receptive_field/fields{,_mpvg_96x160}.png \
     "$out"/pe_similarity/{mosaics_lape_12x12,mosaics_mpvg_18x24,distortions_mpvg}.png \
     "$out/curves.png"
-python tools/misc/shrink_pictures.py "$out/pictures" --sheet prediction.png --scale 2 --colours 128 \
+python tools/misc/shrink_pictures.py "$out/pictures" --sheet prediction.png --scale 2 --colors 128 \
     "$out"/predict_mask_rcnn/pictures/0000{04,11,13,19}.jpg \
     "$out"/predict_upernet/pictures/0000{04,11,13,19}.jpg \
     "$out"/predict_upernet/masks/0000{04,11,13,19}.png

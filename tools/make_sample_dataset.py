@@ -7,7 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmpvg.datasets import draw_preview, make_sample_dataset
+from mmpvg.datasets.sample import draw_preview, make_sample_dataset
+from mmpvg.utils.errors import UserError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         made = make_sample_dataset(args.out, args.num_train, args.num_val, args.seed, args.force)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (UserError, OSError, ModuleNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     preview = made.out_dir / 'preview.png'

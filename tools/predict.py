@@ -1,4 +1,4 @@
-"""Predict on images of one's own: an image, a folder, or a video (docs/prediction.md).
+"""Predict on your own images: an image, a folder, or a video (docs/prediction.md).
 
     python tools/predict.py IMAGE|FOLDER|VIDEO CONFIG CHECKPOINT --out DIR
 
@@ -16,7 +16,7 @@ from mmengine.config import DictAction
 
 from mmpvg.apis.inference import predict_to_folder
 from mmpvg.engine.config.config_model import read_config
-from mmpvg.utils.command_line import positive, told_by
+from mmpvg.utils.command_line import positive, user_errors
 
 
 def main() -> None:
@@ -42,11 +42,11 @@ def main() -> None:
     )
     parser.add_argument(
         '--ann-file',
-        help='COCO annotations whose ids predictions.json shall have, to evaluate it',
+        help='COCO annotations whose ids predictions.json gets, to evaluate it',
     )
     parser.add_argument('--no-pictures', action='store_true', help='draw nothing')
     parser.add_argument(
-        '--every', type=positive, default=1, help='take every so many-th video frame'
+        '--every', type=positive, default=1, help='step between the video frames that are taken'
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
@@ -54,7 +54,7 @@ def main() -> None:
     # What a scheduler sends first is taken as Ctrl-C, so that what there is gets written.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with told_by(parser):
+        with user_errors(parser):
             cfg = read_config(args.config)
             cfg.merge_from_dict(args.cfg_options or {})
             report = predict_to_folder(

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Pre-train, detect, segment: one backbone handed on from task to task, on sample data.
+# Trains a classifier, a detector and a segmenter on sample data; each starts from the one before:
 #
 #   bash tools/pretrain_chain.sh
 #
-# A classifier is trained on digits, a detector starts from its backbone, a segmenter from the
-# detector's, all in work_dirs/pretrain_chain. It shows what each stage loaded and reached. Short
-# runs: this shows that the hand-over works, not what it is worth. Needs the environment of
-# tools/setup_env.sh. Run again, it skips what is done; --force does all anew.
+# The classifier is trained on digits, the detector starts from its backbone, and the segmenter from
+# that of the detector. Prints what each stage loaded and reached. The runs are short: they show that
+# backbones can be passed on, not how much this helps. Output is in work_dirs/pretrain_chain. Needs the
+# environment of tools/setup_env.sh. Skips finished stages when run again; --force trains all again.
 set -euo pipefail
-unset CDPATH # with it, cd prints where it went
+unset CDPATH # otherwise cd prints the folder
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -31,7 +31,7 @@ stage() { # stage NAME CONFIG BACKBONE-CHECKPOINT-OR-none ARGUMENTS-OF-train.py.
         run "$out/$name.log" python tools/train.py "$config" --work-dir "$out/$name" --resume "$@"
         touch "$out/$name/.done"
     fi
-    # The report of what was loaded, up to the next time stamp of the log.
+    # Print the report of loaded tensors, up to the next time stamp of the log.
     awk '/^[0-9][0-9]\// {shown = 0}
          sub(/.*mmpvg.PretrainedViT: /, "") {shown = 1}
          shown && (/^  / || /read as/) {print "      " $0}' "$out/$name.log"

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# From nothing to a trained and evaluated MPVG detector and segmenter, and pictures of what they
-# predict:
+# Trains and evaluates an MPVG segmenter and detector on sample data, and draws their predictions:
 #
-#   bash tools/quickstart.sh
+#   bash tools/quickstart.sh [--force]
 #
-# Makes .venv (the current stack), the sample data set in data/sample, and all else in
-# work_dirs/quickstart. Run again, it skips what is done. --force trains anew.
+# Creates .venv (the current stack), the sample data set in data/sample, and all other output in
+# work_dirs/quickstart. Skips finished steps when run again; --force trains again.
 set -euo pipefail
-unset CDPATH # with it, cd prints where it went
+unset CDPATH # otherwise cd prints the folder
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -37,16 +36,16 @@ for task in upernet mask_rcnn; do
     dir=$out/$task
     echo "== $number/4 $task"
     if [[ -f $dir/.done ]]; then
-        echo '      done before'
+        echo '      already done'
         continue
     fi
     mkdir -p "$dir"
     begin=$SECONDS
-    echo '   -- the untrained model, tested'
+    echo '   -- testing the untrained model'
     run "$dir/untrained.log" python tools/test.py "$config" none --work-dir "$dir/untrained"
     echo '   -- training'
     run "$dir/train.log" python tools/train.py "$config" --work-dir "$dir" --resume
-    echo '   -- the trained model, tested'
+    echo '   -- testing the trained model'
     last=$(<"$dir/last_checkpoint")
     run "$dir/trained.log" python tools/test.py "$config" "$last" --work-dir "$dir/trained"
     python tools/draw_predictions.py "$config" "$last" "$out/$task.png" >"$dir/draw.log" 2>&1 ||

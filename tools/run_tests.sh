@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Lint and tests, in an environment that is made first if it is not there.
+# Runs lint, type check and tests, and creates the environment first if it does not exist.
 #
 #   bash tools/run_tests.sh [--stack current|legacy] [-- PYTEST ARGUMENTS]
 #
-# Without arguments for pytest the whole suite runs. For faster rounds: -- -m 'not slow'
+# Without pytest arguments, runs all tests. To run only the fast ones: -- -m 'not slow'
 set -euo pipefail
-unset CDPATH # with it, cd prints where it went
+unset CDPATH # otherwise cd prints the folder
 
 elapsed() { printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); }
 
@@ -25,22 +25,24 @@ bash "$root/tools/setup_env.sh" --stack "$stack"
 if [[ $stack == current ]]; then venv=$root/.venv; else venv=$root/.venv-$stack; fi
 cd "$root"
 
-# The code is the same on both stacks, so it is linted once.
+# Both stacks use the same code, so it is linted and type-checked once.
 if [[ $stack == current ]]; then
     echo '== ruff check'
     "$venv/bin/python" -m ruff check .
     echo '== ruff format --check'
     "$venv/bin/python" -m ruff format --check .
+    echo '== mypy'
+    "$venv/bin/python" -m mypy
 fi
 
 echo "== pytest, $stack stack"
 start=$SECONDS
 status=0
-# The environment's own programs first: tests start torchrun, python and our shell scripts.
-# A process a core, each with one thread: most of the time goes into starting programs.
+# The environment's programs come first in PATH: tests start torchrun, python and our shell scripts.
+# One single-threaded process per core: most of the time is spent starting programs.
 jobs=$(nproc)
 PATH=$venv/bin:$PATH OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest --durations=10 \
     -n $((jobs < 8 ? jobs : 8)) --dist loadfile "$@" || status=$?
-if ((status == 5)); then echo 'run_tests: pytest found no test to run, which counts as a failure.' >&2; fi
+if ((status == 5)); then echo 'run_tests: pytest selected no test, which counts as a failure.' >&2; fi
 echo "== pytest, $stack stack: exit status $status after $(elapsed $((SECONDS - start)))"
 exit "$status"

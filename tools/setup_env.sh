@@ -1,14 +1,21 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with one of the two stacks and mmpvg (editable) in it.
+# Creates a virtual environment with one of the two stacks and an editable install of mmpvg.
 #
-#   bash tools/setup_env.sh [--stack current|legacy] [--venv FOLDER]
+#   bash tools/setup_env.sh [--stack current|legacy] [--venv FOLDER] [--ops free|compiled]
+#                           [--torch auto|cpu|cuda]
+#
+#   --ops    free (default): mmcv's operators on torchvision, no compiler needed (docs/operators.md);
+#            compiled: compiles mmcv's own, with a C++ compiler, and nvcc for CUDA.
+#   --torch  cpu: a CPU-only build of torch, if the package index has one; cuda: the index's default
+#            build; auto (default): cpu where there is no NVIDIA GPU and the index has it.
 #
 # Steps already done are skipped, so after a failure run it again; once all is done it returns at
-# once. Environment: PYTHON (interpreter to use), MAX_JOBS (parallel compilers), CFLAGS, FORCE_CUDA=1
-# (CUDA operators although no GPU is visible), CUDA_VISIBLE_DEVICES= (none although one is), and
-# pip's own variables, e.g. PIP_FIND_LINKS for a folder of ready wheels.
+# once. Packages are installed by uv, which is installed into the environment if it is not in PATH.
+# Environment: PYTHON (interpreter to use), uv's and pip's own variables, e.g. PIP_FIND_LINKS for a
+# folder of wheels. For --ops compiled also MAX_JOBS (parallel compilers), CFLAGS, FORCE_CUDA=1 (CUDA
+# operators although no GPU is visible), CUDA_VISIBLE_DEVICES= (none although one is).
 set -euo pipefail
-unset CDPATH # with it, cd prints where it went
+unset CDPATH # otherwise cd prints the folder
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'setup_env: %s\n' "$*" >&2; exit 1; }
@@ -16,22 +23,28 @@ elapsed() { printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); }
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 stack=current
+ops=free
+build=auto
 venv=
 while (($#)); do
     case $1 in
         --stack) stack=${2:-}; shift ;;
         --venv) venv=${2:-}; shift; [[ -n $venv ]] || fail '--venv needs a folder' ;;
+        --ops) ops=${2:-}; shift ;;
+        --torch) build=${2:-}; shift ;;
         -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"; exit ;;
         *) fail "unknown argument '$1', see --help" ;;
     esac
-    shift || fail "'--stack' needs a value, see --help"
+    shift || fail 'the last argument needs a value, see --help'
 done
-# torch 2.1.2 has no release for Python 3.12.
+# mmdet 3.3.0's and mmseg 1.2.2's own requirements have no releases for newer Pythons.
 case $stack in
-    current) newest=12; venv=${venv:-$root/.venv} ;;
+    current) newest=13; venv=${venv:-$root/.venv} ;;
     legacy) newest=11; venv=${venv:-$root/.venv-legacy} ;;
     *) fail "unknown stack '$stack', expected 'current' or 'legacy'" ;;
 esac
+[[ $ops == free || $ops == compiled ]] || fail "unknown --ops '$ops', expected 'free' or 'compiled'"
+[[ $build =~ ^(auto|cpu|cuda)$ ]] || fail "unknown --torch '$build', expected 'auto', 'cpu' or 'cuda'"
 [[ $venv == /* ]] || venv=$PWD/$venv
 pins=$root/requirements/$stack.txt
 state=$venv/.setup
@@ -41,11 +54,11 @@ python=$venv/bin/python
 # the editable install points there.
 inputs=("$pins" "$root"/requirements/{build,runtime,optional,tests}.txt
     "$root"/{setup.py,pyproject.toml,mmpvg/version.py})
-key="$root $(cat "${inputs[@]}" | cksum)"
+key="$root $ops $build $(cat "${inputs[@]}" | cksum)"
 done_before() { [[ -x $python && -f $state/$1 && $(<"$state/$1") == "$key" ]]; }
 done_before all && exit 0
 
-# --- Before anything is downloaded: Python, disk, compiler -----------------------------------------
+# --- Before anything is downloaded: Python, disk --------------------------------------------------
 
 describe() { "$1" -c 'import sys; print(*sys.version_info[:3], sep=".")' 2>/dev/null || say none; }
 fits() {
@@ -61,7 +74,7 @@ elif [[ -n ${PYTHON:-} ]]; then
     base=$PYTHON
 else
     base=
-    for candidate in python3 python3.11 python3.12 python3.10; do
+    for candidate in python3 python3.11 python3.12 python3.13 python3.10; do
         if fits "$candidate"; then base=$candidate; break; fi
     done
     [[ -n $base ]] || fail "$wanted, and none is in PATH (python3 is version $(describe python3))." \
@@ -80,14 +93,30 @@ started=$SECONDS
 mkdir -p "$state"
 rm -f "$state/all"
 pip=("$python" -m pip --disable-pip-version-check)
-install=("${pip[@]}" install -c "$pins")
 mmcv=$(grep -oE '^(onedl-)?mmcv==.*' "$pins")
 
-# Prints, while a step runs, how long it has taken and what the log says last.
+# uv reads its own settings, not pip's: hand it the indexes that pip is configured with.
+pip_setting() { "${pip[@]}" config list 2>/dev/null | sed -nE "s/^[^.]+\\.$1='(.*)'\$/\\1/p" | tail -n 1; }
+bridge() { # bridge UV_VARIABLE pip-setting SEPARATOR
+    local value
+    value=$(pip_setting "$2" | tr ' ' "$3")
+    if [[ -z ${!1:-} && -n $value ]]; then export "$1=$value"; fi
+}
+bridge UV_DEFAULT_INDEX index-url ' '
+bridge UV_INDEX extra-index-url ' '
+bridge UV_FIND_LINKS find-links ,
+# As pip does: the best version of all indexes, not of the first that has the package.
+export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
+
+install() { # install ARGUMENT...: with the stack's versions, also of what builds a package
+    "$uv" pip install --python "$python" -c "$pins" --build-constraint "$pins" "$@"
+}
+
+# Prints the elapsed time and the last line of the log while a step runs.
 heartbeat() {
     local log=$1 start=$SECONDS line
     while sleep 20 >/dev/null 2>&1; do
-        # A compile is told by ninja's [done/all], anything else by its last line.
+        # For a compile, ninja's [done/all]; otherwise the last line.
         line=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' "$log" | tail -n 1) || line=$(tail -n 1 "$log")
         printf '      %s  %.90s\n' "$(elapsed $((SECONDS - start)))" "${line#"${line%%[! ]*}"}"
     done
@@ -104,10 +133,10 @@ step() { # step NAME 'WHAT IT DOES' COMMAND...
     shift 2
     number=$((number + 1))
     if done_before "$name"; then
-        say "[$number/6] $what: done before"
+        say "[$number/7] $what: already done"
         return
     fi
-    say "[$number/6] $what"
+    say "[$number/7] $what"
     : >"$log"
     heartbeat "$log" &
     beat=$!
@@ -126,15 +155,52 @@ step() { # step NAME 'WHAT IT DOES' COMMAND...
 
 # --- The steps ------------------------------------------------------------------------------------
 
-mmcv_works() {
+install_uv() {
+    "${pip[@]}" install -c "$pins" -r "$root/requirements/build.txt" &&
+        { command -v uv || "${pip[@]}" install uv; }
+}
+
+has_gpu() { [[ ${FORCE_CUDA:-} == 1 ]] || { command -v nvidia-smi && nvidia-smi -L; } >/dev/null 2>&1; }
+
+# The CPU-only builds of torch's own index have a local version.
+cpu_builds() { sed -nE 's/^(torch(vision)?==[^+ ]+)$/\1+cpu/p' "$pins"; }
+
+install_torch() {
+    local builds=(torch torchvision) cpu
+    mapfile -t cpu < <(cpu_builds)
+    if [[ $build == cpu ]] || { [[ $build == auto ]] && ! has_gpu; }; then
+        if install --dry-run --no-deps "${cpu[@]}" >/dev/null 2>&1; then
+            builds=("${cpu[@]}")
+        elif [[ $(uname -sm) == 'Linux x86_64' && $build == cpu ]]; then
+            say "The package index has no ${cpu[0]}: set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds," \
+                'or leave --torch out.'
+            return 1
+        fi
+    fi
+    install "${builds[@]}" numpy
+}
+
+# The operators of an installed mmcv: compiled, or none.
+compiled_works() {
     "$python" - <<'PY'
 import os, sys
-import torch
+from pathlib import Path
+import torch, mmcv
+if not list(Path(mmcv.__file__).parent.glob('_ext.*.*')):
+    sys.exit('mmcv has no compiled operators')
 from mmcv.ops import get_compiling_cuda_version
 wants_cuda = torch.cuda.is_available() or os.environ.get('FORCE_CUDA') == '1'
 if wants_cuda and get_compiling_cuda_version() == 'not available':
     sys.exit('mmcv has CPU operators only, but this machine wants CUDA ones')
 PY
+}
+
+installed() { "$uv" pip freeze --python "$python" | grep -qx "$mmcv"; }
+
+# Built without torch in sight, mmcv leaves its operators out: seconds, and no compiler.
+install_free() {
+    if installed; then return; fi
+    install --no-binary "${mmcv%%==*}" "$mmcv"
 }
 
 # Prints what a compile lacks, nothing if it can start.
@@ -143,14 +209,15 @@ compiler_lack() {
     headers=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
     if ! command -v g++ >/dev/null && ! command -v clang++ >/dev/null; then
         say 'mmcv has to be compiled and there is no C++ compiler (g++ or clang++) in PATH:' \
-            'install one (Debian, Ubuntu: apt install g++), or point PIP_FIND_LINKS at a ready wheel.'
+            'install one (Debian, Ubuntu: apt install g++), point PIP_FIND_LINKS at a ready wheel,' \
+            'or use the operators that need none: --ops free.'
     elif [[ ! -f $headers/Python.h ]]; then
         say "mmcv has to be compiled and $headers/Python.h is missing:" \
-            'install the headers of that Python (Debian, Ubuntu: apt install python3-dev).'
+            'install the headers of that Python (Debian, Ubuntu: apt install python3-dev), or use --ops free.'
     fi
 }
 
-compile_mmcv() { # compile_mmcv [PIP OPTION...]
+compile() { # compile [PIP OPTION...]
     if "$python" -c 'import os, sys, torch
 sys.exit(not (torch.cuda.is_available() or os.environ.get("FORCE_CUDA") == "1"))'; then
         "$python" -c 'import sys; from torch.utils.cpp_extension import CUDA_HOME; sys.exit(not CUDA_HOME)' || {
@@ -162,62 +229,66 @@ sys.exit(not (torch.cuda.is_available() or os.environ.get("FORCE_CUDA") == "1"))
         # Shortens the compile; CPU training does not spend its time in these operators.
         export CFLAGS=${CFLAGS--O1 -g0 -w}
     fi
-    # Its build imports the torch installed above, hence no isolation.
+    # Its build imports the torch installed above, hence no isolation; by pip, as uv may hold the
+    # wheel without operators.
     MAX_JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)} \
-        "${install[@]}" -v --no-build-isolation --no-binary "${mmcv%%==*}" "$@" "$mmcv"
+        "${pip[@]}" install -c "$pins" -v --no-build-isolation --no-binary "${mmcv%%==*}" "$@" "$mmcv"
 }
 
-install_mmcv() {
+install_compiled() {
     local lack
-    # After a change of the pins or a break, what is installed may do as it is.
-    if "${pip[@]}" freeze | grep -x "$mmcv" && mmcv_works; then return; fi
+    if installed && compiled_works; then return; fi
+    # A wheel of an earlier install without operators goes; its dependencies stay.
     if [[ $ready == yes ]]; then
-        "${install[@]}" --only-binary "${mmcv%%==*}" "$mmcv" || return
-        if mmcv_works; then return; fi
+        "${pip[@]}" install -c "$pins" --only-binary "${mmcv%%==*}" --force-reinstall --no-deps "$mmcv" || return
+        if compiled_works; then return; fi
         say 'The ready wheel does not fit, compiling.'
-        lack=$(compiler_lack)
-        if [[ -n $lack ]]; then say "$lack"; return 1; fi
-    else
-        # pip may hold the wheel of an earlier compile, for this torch or another.
-        compile_mmcv || return
-        if mmcv_works; then return; fi
-        say 'The build does not work, compiling anew.'
     fi
-    compile_mmcv --force-reinstall --no-deps --no-cache-dir && mmcv_works
+    lack=$(compiler_lack)
+    if [[ -n $lack ]]; then say "$lack"; return 1; fi
+    compile --force-reinstall --no-deps --no-cache-dir && compiled_works
 }
 
-step build 'pip, setuptools, wheel, ninja' "${install[@]}" -U -r "$root/requirements/build.txt"
+step build 'uv, and what packages are built with' install_uv
+uv=$(command -v uv || say "$venv/bin/uv")
 
-ready=no
-if "${pip[@]}" install -q --dry-run --no-deps --only-binary :all: "$mmcv" >/dev/null 2>&1; then ready=yes; fi
-if [[ $ready == yes ]]; then
-    how="$mmcv: installs a ready wheel"
-    mmcv_plan='a ready wheel is at hand, nothing to compile: under a minute'
+if [[ $ops == free ]]; then
+    how="$mmcv: without its compiled operators"
+    plan='built without operators, nothing to compile: seconds'
 else
-    if ! done_before mmcv; then
-        lack=$(compiler_lack)
-        [[ -z $lack ]] || fail "$lack"
+    ready=no
+    if "${pip[@]}" install -q --dry-run --no-deps --only-binary :all: "$mmcv" >/dev/null 2>&1; then ready=yes; fi
+    if [[ $ready == yes ]]; then
+        how="$mmcv: installs a ready wheel"
+        plan='a ready wheel is at hand, nothing to compile: under a minute'
+    else
+        if ! done_before mmcv; then
+            lack=$(compiler_lack)
+            [[ -z $lack ]] || fail "$lack"
+        fi
+        how="$mmcv: compiles"
+        plan='no ready wheel, so it is compiled: 5 to 12 minutes on 2 cores, longer with CUDA operators'
     fi
-    how="$mmcv: compiles"
-    mmcv_plan='no ready wheel, so it is compiled: 5 to 12 minutes on 2 cores, longer with CUDA operators'
 fi
 say 'What follows, with times measured on 2 cores and a fast network:'
-say '  [2/6] torch and torchvision: 1 to 3 minutes'
-say "  [3/6] mmcv: $mmcv_plan"
-say '  [4/6] the other packages: about 1 minute'
-say '  [5/6], [6/6] mmpvg itself, then a trial import of everything: under a minute'
+say '  [2/7] torch and torchvision: about 1 minute'
+say "  [3/7] mmcv: $plan"
+say '  [4/7] the other packages: under a minute'
+say '  [5/7] to [7/7] mmpvg, its operators, a trial import of everything: under a minute'
 
-step torch 'torch, torchvision, numpy' "${install[@]}" torch torchvision numpy
-step mmcv "$how" install_mmcv
+step torch 'torch, torchvision, numpy' install_torch
+step mmcv "$how" "install_$ops"
 step packages 'mmengine, mmdet, mmseg, mmpretrain, tests' \
-    "${install[@]}" -r "$pins" -r "$root"/requirements/runtime.txt \
+    install -r "$pins" -r "$root"/requirements/runtime.txt \
     -r "$root"/requirements/optional.txt -r "$root"/requirements/tests.txt
-step mmpvg 'mmpvg, editable' \
-    "${pip[@]}" install --no-build-isolation --no-deps -e "$root"
+step mmpvg 'mmpvg, editable' install --no-build-isolation --no-deps -e "$root"
+# Where compiled operators are there, it says so and writes nothing.
+step operators "mmcv's operators" "$python" -m mmpvg.ops install
 step check 'importing mmcv.ops, mmdet, mmseg, mmpretrain, mmpvg' \
     "$python" -c "
 from mmpvg.utils import require_stack
 require_stack('mmdet', 'mmseg', 'mmpretrain')
 import mmcv.ops, mmdet.models, mmseg.models, mmpretrain.models, mmpvg.registry"
 printf '%s' "$key" >"$state/all"
+"$python" -m mmpvg.ops status | sed 's/^/Operators: /'
 say "Ready in $(elapsed $((SECONDS - started))). To use it: source $venv/bin/activate"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Start a tool on a slurm cluster: slurm_run.sh PARTITION JOB_NAME SCRIPT ARGUMENTS...
-# slurm_train.sh and slurm_test.sh call this. Environment: GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
-# REQUEUE=1 submits a batch job instead (options in SBATCH_ARGS) that goes on after a pre-emption and
-# after its time is up, of which the processes are told GRACE seconds before.
+# Starts a tool on a Slurm cluster: slurm_run.sh PARTITION JOB_NAME SCRIPT ARGUMENTS...
+# slurm_train.sh and slurm_test.sh call this. Environment variables: GPUS, GPUS_PER_NODE, CPUS_PER_TASK,
+# SRUN_ARGS. REQUEUE=1 submits a batch job instead (options in SBATCH_ARGS). It requeues itself after a
+# pre-emption and when its time is up; the processes receive a signal GRACE seconds before.
 set -euo pipefail
-unset CDPATH # with it, cd prints where it went
+unset CDPATH # otherwise cd prints the folder
 partition=$1 job=$2 script=$3
 shift 3
 GPUS=${GPUS:-8}
@@ -23,12 +23,12 @@ if [[ ${REQUEUE:-0} != 1 ]]; then
     exec srun "${resources[@]}" "${start[@]}"
 fi
 
-# srun tells the highest exit code, also of a process that it killed; the file has that of the run.
+# srun returns the highest exit code, even of a process that it killed; the file has that of the run.
 exec sbatch "${resources[@]}" --requeue --open-mode=append --signal=TERM@"${GRACE:-120}" \
     ${sbatch_args[@]+"${sbatch_args[@]}"} <<EOF
 #!/usr/bin/env bash
 export MMPVG_EXIT_CODE_FILE=\$(mktemp)
-# The same after a requeue: the run goes on from its own checkpoints.
+# The same after a requeue: the run continues from its own checkpoints.
 export MMPVG_RUN=slurm-\$SLURM_JOB_ID
 srun --cpus-per-task=$CPUS_PER_TASK$(printf ' %q' "${start[@]}")
 status=\$?

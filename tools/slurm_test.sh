@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test on a slurm cluster.
+# Tests on a Slurm cluster.
 set -euo pipefail
 if [ $# -lt 4 ]; then
     echo "usage: [GPUS= GPUS_PER_NODE= CPUS_PER_TASK= SRUN_ARGS=] $0 PARTITION JOB_NAME CONFIG CHECKPOINT [test.py arguments]" >&2

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Train on a slurm cluster.
+# Trains on a Slurm cluster.
 set -euo pipefail
 if [ $# -lt 4 ]; then
     echo "usage: [GPUS= GPUS_PER_NODE= CPUS_PER_TASK= SRUN_ARGS= REQUEUE=1] $0 PARTITION JOB_NAME CONFIG WORK_DIR [train.py arguments]" >&2
     exit 2
 fi
-# A job that is requeued must go on where it was.
+# A requeued job must resume.
 resume=()
 if [[ ${REQUEUE:-0} == 1 && " ${*:5} " != *" --resume"[\ =]* ]]; then
     resume=(--resume)

@@ -2,7 +2,7 @@
 
 import sys
 
-from mmpvg.engine.cli import test
+from mmpvg.apis.cli import test
 from mmpvg.engine.config.host import end_process
 from mmpvg.utils.errors import UserError
 

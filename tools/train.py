@@ -2,13 +2,13 @@
 
 import sys
 
-from mmpvg.utils.preemption import exit_when_told
+from mmpvg.utils.preemption import exit_on_signal
 
 if __name__ == '__main__':
     # Before the other imports, which take seconds.
-    exit_when_told()
+    exit_on_signal()
 
-    from mmpvg.engine.cli import train
+    from mmpvg.apis.cli import train
     from mmpvg.engine.config.host import end_process
     from mmpvg.engine.hooks.preemption import Preempted
     from mmpvg.utils.errors import UserError

@@ -4,7 +4,7 @@
     python -m benchmarks.robustness.damage
 
 Both tasks train over all images once; the exit status is 1 if damage was overlooked, a whole image
-was named, a loss was no number, or a training ended otherwise than it should. The last row has
+was named, a loss was not finite, or a training ended otherwise than it should. The last row has
 labels outside the classes, at which training must stop.
 """
 
@@ -12,9 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.launcher import CONFIGS, hook_option
+
 from .damage_study import run_damage_study
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs/sample'
+HOOK = 'mmpvg.BrokenDataHook'
 COMMON = (
     'train_dataloader.batch_size=4',
     'train_dataloader.num_workers=2',
@@ -51,7 +53,7 @@ def main() -> None:
             args.data,
             args.out / name.replace(', ', '_').replace(' ', '_'),
             args.number,
-            (*COMMON, *options, f'custom_hooks.1.limit={args.number}'),
+            (*COMMON, *options, hook_option(CONFIGS / config, HOOK, f'limit={args.number}')),
             kinds,
         )
         print(f'  exit {result.exit_code}: {result.last_line}')
@@ -66,7 +68,7 @@ def main() -> None:
         wrong += code == 0 and result.replaced != result.to_replace
     print(
         '\n| data | damaged | found beforehand | whole but named | replaced and named in training '
-        '| losses that are no numbers | training |\n|---|---|---|---|---|---|---|'
+        '| losses that are not finite | training |\n|---|---|---|---|---|---|---|'
     )
     print('\n'.join(rows))
     sys.exit(1 if wrong else 0)

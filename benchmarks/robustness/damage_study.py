@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +11,11 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from benchmarks.launcher import Process, training_command
 from mmpvg.datasets.checks.audit import audit
-from mmpvg.datasets.damage import damage_dataset
+from mmpvg.logs.run_logs import read_run_logs
 
-_TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'
+from .damaged_data import damage_dataset
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class DamageResult:
         replaced: Damaged images that the log of the training names as left out.
         to_replace: How many of them the check says are.
         losses: Losses that were logged.
-        not_finite: Of these, how many are no numbers.
+        not_finite: Of these, how many are not finite.
         exit_code: Of the training.
         last_line: Of its output.
     """
@@ -79,22 +76,16 @@ def run_damage_study(
     named = {Path(finding.path).stem for finding in findings}
     to_replace = {Path(f.path).stem for f in findings if f.effect == 'replaced'}
 
-    command = [sys.executable, str(_TRAIN), str(config), '--work-dir', str(work_dir)]
-    # Which would stop before some of the damage is met.
-    command += ['--no-audit']
-    command += ['--cfg-options', f'train_dataloader.dataset.data_root={root}/', *options]
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        check=False,
-    )
-    (Path(out_dir) / 'output.txt').write_text(done.stdout, encoding='utf-8')
-    left_out = re.findall(r'(\S+) is left out, another image is taken', done.stdout)
+    data = f'train_dataloader.dataset.data_root={root}/'
+    # The audit would stop the training before some of the damage is met.
+    command = training_command(config, work_dir, [data, *options], '--no-audit')
+    training = Process(command, Path(out_dir) / 'output.txt')
+    training.start()
+    exit_code = training.wait()
+    output = training.log.read_text()
+    left_out = re.findall(r'(\S+) is left out, another image is taken', output)
     left_out = {Path(path).stem for path in left_out}
-    losses = list(_losses(work_dir))
+    losses = _losses(work_dir)
     return DamageResult(
         damaged=len(damaged),
         found=len(damaged & named),
@@ -103,15 +94,13 @@ def run_damage_study(
         to_replace=len(to_replace),
         losses=len(losses),
         not_finite=sum(not math.isfinite(loss) for loss in losses),
-        exit_code=done.returncode,
-        last_line=done.stdout.strip().splitlines()[-1],
+        exit_code=exit_code,
+        last_line=output.strip().splitlines()[-1],
     )
 
 
 def _losses(work_dir: Path) -> list[float]:
-    lines = [
-        json.loads(line)
-        for path in work_dir.glob('*/vis_data/scalars.json')
-        for line in path.read_text().splitlines()
-    ]
-    return [value for line in lines for key, value in line.items() if 'loss' in key]
+    if not any(work_dir.glob('*/vis_data/scalars.json')):
+        return []
+    curves = read_run_logs(work_dir)
+    return [value for name, curve in curves.items() if 'loss' in name for value in curve.values]

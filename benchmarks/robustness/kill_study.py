@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.launcher import Process, in_parallel, training_command
 from mmpvg.checkpoints import load_pth
 from mmpvg.utils.preemption import REQUEUE_EXIT_CODE
 from mmpvg.utils.whole_file import PART_SUFFIX
-
-_TRAIN = Path(__file__).resolve().parents[2] / 'tools/train.py'
 
 #: SIGKILL at a random instant of the training, SIGKILL while a checkpoint is written, SIGTERM.
 KINDS = ('random', 'saving', 'sigterm')
@@ -54,7 +49,7 @@ class Outcome:
         exit_code: Of the interrupted process; negative for a signal.
         half_written: A checkpoint was being written when it was killed.
         whole: All checkpoints that it left can be read.
-        resumed_at: Iteration from which it went on; 0 for a start anew.
+        resumed_at: Iteration from which it went on; 0 for a start from the beginning.
         differing: Tensors of the model and the optimizer that are not bit-equal to those of the
             training that was never interrupted.
     """
@@ -69,8 +64,8 @@ class Outcome:
     @property
     def passed(self) -> bool:
         """It ended as the uninterrupted one, and lost nothing that was on the disk."""
-        told = self.trial.kind != 'sigterm' or self.exit_code == REQUEUE_EXIT_CODE
-        return told and self.whole and not self.differing
+        requeues = self.trial.kind != 'sigterm' or self.exit_code == REQUEUE_EXIT_CODE
+        return requeues and self.whole and not self.differing
 
 
 def plan_kills(**counts: int) -> list[Trial]:
@@ -108,7 +103,7 @@ def run_kill_study(
 
     Raises:
         FileExistsError: If a folder of a training is there already.
-        RuntimeError: If a training fails by itself; the message ends with its last lines.
+        ChildProcessError: If a training fails by itself; the message ends with its last lines.
         ValueError: If the training writes less than three checkpoints.
     """
     out_dir = Path(out_dir)
@@ -128,23 +123,14 @@ def run_kill_study(
         training = _Training(config, out_dir / trial.name, options)
         return _run_trial(trial, training, len(times), pace, expected)
 
-    outcomes = []
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run, trial) for trial in trials]
-        try:
-            for future in as_completed(waiting):
-                outcomes.append(future.result())
-                progress(len(outcomes), outcomes[-1])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return sorted(outcomes, key=lambda outcome: trials.index(outcome.trial))
+    outcomes = in_parallel(run, trials, jobs, lambda done, _, outcome: progress(done, outcome))
+    return list(outcomes.values())
 
 
 def _run_trial(
     trial: Trial, training: _Training, number: int, pace: float, expected: dict[str, Tensor]
 ) -> Outcome:
-    """Interrupt amid the training, between its first checkpoint and its last but one."""
+    """Interrupt the training between its first checkpoint and its last but one."""
     chance = random.Random(f'{trial.kind} {trial.seed}')
     wait_for = chance.randrange(1, number)
     training.start()
@@ -152,7 +138,7 @@ def _run_trial(
         _take(training.parts(), wait_for)
     else:
         _take(training.checkpoints(), min(wait_for, number - 2))
-        training.wait(chance.uniform(0, pace))
+        training.wait_for(chance.uniform(0, pace))
     exit_code = training.interrupt(signal.SIGTERM if trial.kind == 'sigterm' else signal.SIGKILL)
     half_written = any(training.folder.glob(f'*.pth.*{PART_SUFFIX}'))
     whole = all(_is_whole(path) for path in training.folder.glob('*.pth'))
@@ -168,50 +154,28 @@ def _run_trial(
     return Outcome(trial, exit_code, half_written, whole, resumed_at, tuple(differing))
 
 
-class _Training:
-    """A training in a process of its own, with ``--resume`` each time it is started."""
+class _Training(Process):
+    """A training with ``--resume``, so that it can be started again after an interruption."""
 
     def __init__(self, config: str, folder: Path, options: Sequence[str]) -> None:
+        super().__init__(
+            training_command(config, folder, options, '--resume'), folder / 'output.txt'
+        )
         self.folder = folder
-        self.command = [sys.executable, str(_TRAIN), str(config), '--resume']
-        self.command += ['--work-dir', str(folder), '--cfg-options', *options]
-
-    def start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.log = self.folder / 'output.txt'
-        with self.log.open('a') as log:
-            self.process = subprocess.Popen(
-                self.command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Sums of floats depend on the number of threads.
-                env={**os.environ, 'OMP_NUM_THREADS': '1'},
-                start_new_session=True,
-            )
 
     def checkpoints(self) -> Iterator[str]:
         """Names of checkpoints as they appear, until the process ends."""
         return self._appearing('*.pth')
 
     def parts(self) -> Iterator[str]:
-        """Names of files that are being written, likewise."""
+        """Names of files that are being written, until the process ends."""
         return self._appearing(f'*.pth.*{PART_SUFFIX}')
 
-    def wait(self, seconds: float) -> None:
+    def wait_for(self, seconds: float) -> None:
         """Wait, at most until the next checkpoint: this training may be faster than `whole`."""
         deadline, before = time.monotonic() + seconds, set(self.folder.glob('*.pth'))
         while time.monotonic() < deadline and before.issuperset(self.folder.glob('*.pth')):
             time.sleep(2e-4)
-
-    def interrupt(self, number: signal.Signals) -> int:
-        """Signal the process and its workers; tell the exit code."""
-        os.killpg(self.process.pid, number)
-        return self.process.wait()
-
-    def finish(self) -> None:
-        if self.process.wait():
-            last = '\n'.join(self.log.read_text().splitlines()[-5:])
-            raise RuntimeError(f'the training in {self.folder} failed:\n{last}')
 
     def saved_iteration(self) -> int:
         """Iteration from which a resume goes on."""

@@ -11,9 +11,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.launcher import CONFIGS
+
 from .process_study import gradients_of_processes, largest_difference, run_fsdp_study
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs/sample'
 PARTS = ('gradients', 'fsdp')
 # Float32 sums in another order.
 TOLERANCE = 1e-5

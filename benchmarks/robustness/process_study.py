@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmarks.launcher import ROOT, Process
 from mmpvg.checkpoints import load_pth
-
-_ROOT = Path(__file__).resolve().parents[2]
+from mmpvg.logs.run_logs import read_run_logs
 
 
 def gradients_of_processes(
@@ -42,11 +40,12 @@ def gradients_of_processes(
         and neck under such a mean, of all processes and of one. Also ``losses`` of the processes,
         ``joined_loss``, and the number of ``parameters``.
     """
-    _run(
+    Process(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone']
         + [f'--nproc_per_node={len(images)}', '-m', 'benchmarks.robustness.process_worker']
-        + [config, data_root, out, *images]
-    )
+        + [config, data_root, out, *images],
+        Path(out).with_suffix('.txt'),
+    ).run()
     return load_pth(out)
 
 
@@ -68,8 +67,8 @@ class FsdpResult:
 
     Attributes:
         weights: The largest difference of a weight to that of DistributedDataParallel.
-        resumed: Likewise, of the training resumed amid it to the one that was not.
-        resumed_whole: Likewise, when DistributedDataParallel went on from its checkpoint, to that
+        resumed: That of the training that was resumed in the middle to the one that was not.
+        resumed_whole: That of DistributedDataParallel resumed from the checkpoint of FSDP to the
             training without FSDP.
         metrics: Number of metrics of the validation in training.
         equal_metrics: How many of them ``tools/test.py`` gives to the digit, on one device.
@@ -85,11 +84,11 @@ class FsdpResult:
 def run_fsdp_study(
     config: str | Path, options: Sequence[str], out_dir: str | Path, processes: int = 2
 ) -> FsdpResult:
-    """Train with FSDP and without, resume both ways amid the training, and test.
+    """Train with FSDP and without, resume both ways from the middle, and test.
 
     Args:
         config: Of the task on the sample data.
-        options: ``KEY=VALUE`` settings; a checkpoint amid the training, one at its end, and a
+        options: ``KEY=VALUE`` settings; a checkpoint in the middle, one at the end, and a
             validation there.
         out_dir: Folder for the runs; earlier ones are removed.
         processes: Of each training.
@@ -98,22 +97,23 @@ def run_fsdp_study(
     shutil.rmtree(out_dir, ignore_errors=True)
 
     def train(name: str, *arguments: str) -> Path:
-        script = ['bash', _ROOT / 'tools/dist_train.sh', config, processes]
-        _run([*script, '--work-dir', out_dir / name, *arguments, '--cfg-options', *options])
+        script = ['bash', ROOT / 'tools/dist_train.sh', config, processes]
+        command = [*script, '--work-dir', out_dir / name, *arguments, '--cfg-options', *options]
+        Process(command, out_dir / f'{name}.txt').run()
         return out_dir / name
 
     whole, shared = train('ddp'), train('fsdp', '--fsdp')
     first, last = _checkpoints(shared)
     resumed = train('resumed', '--fsdp', '--resume', str(first))
     resumed_whole = train('resumed_whole', '--resume', str(first))
-    _run(
-        [sys.executable, _ROOT / 'tools/test.py', config, last]
-        + ['--work-dir', out_dir / 'test', '--cfg-options', *options]
-    )
+    Process(
+        [sys.executable, ROOT / 'tools/test.py', config, last]
+        + ['--work-dir', out_dir / 'test', '--cfg-options', *options],
+        out_dir / 'test.txt',
+    ).run()
     (tested,) = (json.loads(path.read_text()) for path in out_dir.glob('test/*/*.json'))
-    validated = [line for line in _scalars(shared) if set(tested) & set(line)][-1]
-    metrics = {name: value for name, value in validated.items() if name in tested}
-    metrics = {name: value for name, value in metrics.items() if not name.endswith('time')}
+    curves = read_run_logs(shared)
+    metrics = {name: curves[name].values[-1] for name in tested if name in curves}
 
     def difference(one: Path, other: Path) -> float:
         states = (load_pth(_checkpoints(run)[-1])['state_dict'] for run in (one, other))
@@ -129,32 +129,7 @@ def run_fsdp_study(
     )
 
 
-def _run(command: Sequence[Any]) -> None:
-    environment = {
-        **os.environ,
-        'OMP_NUM_THREADS': '1',
-        'PYTHONPATH': os.pathsep.join([str(_ROOT), os.environ.get('PYTHONPATH', '')]),
-    }
-    done = subprocess.run(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(
-            f'{" ".join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-3000:]}'
-        )
-
-
 def _checkpoints(run: Path) -> list[Path]:
     """Those at regular intervals, in their order."""
     paths = [path for path in run.glob('*.pth') if path.stem.startswith(('iter_', 'epoch_'))]
     return sorted(paths, key=lambda path: int(path.stem.split('_')[1]))
-
-
-def _scalars(run: Path) -> list[dict]:
-    (path,) = run.glob('*/vis_data/scalars.json')
-    return [json.loads(line) for line in path.read_text().splitlines()]

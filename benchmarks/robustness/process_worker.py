@@ -1,4 +1,4 @@
-"""One process of several of ``mmpvg.analysis.gradients_of_processes``."""
+"""One process of several of ``process_study.gradients_of_processes``."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.robustness.shape
 
-Losses and predictions of untrained models must be there and be numbers; the exit status is 1 if
+Losses and predictions of untrained models must be there and finite; the exit status is 1 if
 one is not.
 """
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 from mmengine.utils import track_iter_progress
 
+from benchmarks.launcher import CONFIGS
+
 from .shape_study import random_shapes, run_shape_study
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs/sample'
 NAMES = (
     'upernet_vit_mpvg_sample.py',
     'upernet_vit-adapter_mpvg_sample.py',
@@ -43,7 +44,7 @@ def main() -> None:
             print(f'\n{result.shape}: {result.error or result.not_finite}')
         rows.append(f'| {config.stem} | {len(results)} | {len(failed)} | {len(broken)} |')
         wrong += len(failed) + len(broken)
-    print('\n| model | shapes | errors | values that are no numbers |\n|---|---|---|---|')
+    print('\n| model | shapes | errors | values that are not finite |\n|---|---|---|---|')
     print('\n'.join(rows))
     sys.exit(1 if wrong else 0)
 

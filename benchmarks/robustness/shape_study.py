@@ -26,7 +26,7 @@ class ShapeResult:
     Attributes:
         shape: Height and width in pixels.
         error: Of the exception; None if there was none.
-        not_finite: Names of losses and predictions with values that are no numbers.
+        not_finite: Names of losses and predictions with values that are not finite.
     """
 
     shape: tuple[int, int]

@@ -7,11 +7,11 @@ r"""Time and memory of our networks beside those that people run today.
     python -m benchmarks.speed --iteration configs/sample/*_vit_mpvg_sample.py
     python -m benchmarks.speed --floor --models timm mpvg mpvg-windows
 
-All networks of a row run in turn in one process, so ratios hold on a machine whose speed wavers.
+All networks of a row run in turn in one process, so ratios hold on a machine of varying speed.
 Plain ViTs of others are first held against ours with their weights. Prints a Markdown table, and
 writes the numbers (JSON) and a plot of the growth with the size. --targets measures the ratios that
 this project set itself as targets, on the CPU. --iteration splits a training iteration of configs
-into loading, backbone, heads and optimizer. --floor tells the least time that inference could take:
+into loading, backbone, heads and optimizer. --floor computes the least time of inference:
 its operations over the machine's measured matrix rate, its bytes over the measured bandwidth.
 """
 
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument(
         '--iteration', nargs='+', metavar='CONFIG', help='split the training iterations of these'
     )
-    parser.add_argument('--floor', action='store_true', help='tell the least time of inference')
+    parser.add_argument('--floor', action='store_true', help='compute the least time of inference')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -117,13 +117,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
                 calls[name] = run_of(network, images, mode, dtype)
             print(f'{height}x{width}, batch {args.batch}, {mode}')
             bar = ProgressBar(args.rounds)
-            times = time_alternately(
-                calls,
-                args.rounds,
-                args.device,
-                warmup=3 if args.compile else 1,
-                progress=bar.update,
-            )
+            times = time_alternately(calls, args.rounds, bar.update)
             print()
             for name, timing in times.items():
                 yield dict(
@@ -200,7 +194,7 @@ def floors(args: argparse.Namespace) -> None:
             name: BENCHMARK_MODELS[name].build(args.arch).to(args.device) for name in args.models
         }
         calls = {name: run_of(net, images, 'inference', dtype) for name, net in networks.items()}
-        times = time_alternately(calls, args.rounds, args.device)
+        times = time_alternately(calls, args.rounds)
         for name, call in calls.items():
             operations = 2 * count_macs(call, networks[name])[0]
             moved, ms = moved_bytes(call), times[name].median * 1e3

@@ -40,9 +40,9 @@ def measure_rates(
     side = 1024 if device == 'cpu' else 8192
     a, b, c = torch.randn(3, side, side, device=device).to(dtype).unbind(0)
     source, target = torch.empty(2, 2**26, device=device).unbind(0)
-    operations = 2 * side**3 / _best(lambda: torch.mm(a, b, out=c), rounds, device)
+    operations = 2 * side**3 / _best(lambda: torch.mm(a, b, out=c), rounds)
     moved = 2 * source.numel() * source.element_size()
-    return MachineRates(operations, moved / _best(lambda: target.copy_(source), rounds, device))
+    return MachineRates(operations, moved / _best(lambda: target.copy_(source), rounds))
 
 
 def moved_bytes(call: Callable[[], Any]) -> int:
@@ -76,6 +76,6 @@ class _Moved(TorchDispatchMode):
         return found
 
 
-def _best(call: Callable[[], object], rounds: int, device: str) -> float:
-    (timing,) = time_alternately({'': call}, rounds, device).values()
+def _best(call: Callable[[], object], rounds: int) -> float:
+    (timing,) = time_alternately({'': call}, rounds).values()
     return min(timing.seconds)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from itertools import chain, repeat
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from .timing import Timing, waiting_for
+from .timing import Timing
 
 PARTS = (
     'data loading',
@@ -37,7 +38,7 @@ def split_iteration(
 
     Args:
         cfg: The config. Its data are loaded by this process, a batch at a time, so that the time of
-            loading over that of the rest tells how many workers keep up.
+            loading over that of the rest says how many workers keep up.
         model: The config's, with a ``backbone``.
         rounds: Timed iterations.
         device: ``cpu`` or ``cuda``.
@@ -51,7 +52,7 @@ def split_iteration(
         ValueError: If the model has no backbone.
     """
     if not isinstance(getattr(model, 'backbone', None), nn.Module):
-        raise ValueError(f'{type(model).__name__} has no backbone, whose share would be told')
+        raise ValueError(f'{type(model).__name__} has no backbone to time')
     init_default_scope(cfg.default_scope)
     loader = Runner.build_dataloader(
         {**cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False}, seed=0
@@ -109,14 +110,15 @@ class _Marks:
     """Points in time of an iteration."""
 
     def __init__(self, device: str) -> None:
-        self.wait = waiting_for(device)
+        self.device = device
         self.at: dict[str, float] = {}
 
     def clear(self) -> None:
         self.at = {}
 
     def set(self, name: str) -> None:
-        self.wait()
+        if self.device == 'cuda':
+            torch.cuda.synchronize()
         self.at[name] = time.perf_counter()
 
     def outputs(self, outputs: Any) -> None:

@@ -115,7 +115,7 @@ BENCHMARK_MODELS: Mapping[str, BenchmarkModel] = {
     ),
     'mpvg-gab': BenchmarkModel(_ours(gaussian_bias='head'), 'ours, Gaussian bias in all blocks'),
     'mpvg-windows-gab': BenchmarkModel(
-        _ours(window_size=14, gaussian_bias='head', gaussian_blocks='window'),
+        _ours(window_size=14, gaussian_bias=dict(per='head', blocks='window')),
         'ours, Gaussian bias in windows',
     ),
     'mpvg-checkpointed': BenchmarkModel(_ours(with_cp=True), 'ours, activation checkpointing'),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmpvg.utils.colors import look
-from mmpvg.utils.figure import pyplot, save_figure
+from mmpvg.utils.figure import look, pyplot, save_figure
 
 
 def draw_benchmark(rows: Sequence[dict], path: str | Path) -> Path:

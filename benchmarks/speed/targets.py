@@ -114,7 +114,7 @@ def measure_targets(
         targets: Which.
         arch: Of all networks.
         rounds: Timed calls of each network, at least.
-        progress: Told what is being measured.
+        progress: Called with what is being measured.
         seconds: How long to go on with short calls, of which there are 101 at most.
     """
     for target in targets:
@@ -128,10 +128,9 @@ def measure_targets(
             yield Measured(target, *numbers, numbers[0] / numbers[1])
             continue
         calls = {'above': above, 'below': below}
-        once = sum(timing.median for timing in time_alternately(calls, 1).values())
-        times: dict[str, Timing] = time_alternately(
-            calls, max(rounds, min(round(seconds / once), 101)), warmup=0
-        )
+        # Each round makes three calls of both.
+        once = 3 * sum(timing.median for timing in time_alternately(calls, 1).values())
+        times = time_alternately(calls, max(rounds, min(round(seconds / once), 101)))
         one, other = times['above'], times['below']
         yield Measured(target, one.median, other.median, one.ratio(other), one.spread)
 

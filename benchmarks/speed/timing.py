@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
 MODES = ('inference', 'training')
 
@@ -42,40 +42,31 @@ class Timing:
         return (high - low) / 2 / self.median
 
 
-def waiting_for(device: str) -> Callable[[], None]:
-    """What waits until all kernels of a device have ended; on the CPU they have."""
-    return torch.cuda.synchronize if device == 'cuda' else lambda: None
-
-
 def time_alternately(
     calls: Mapping[str, Callable[[], object]],
     rounds: int,
-    device: str = 'cpu',
-    warmup: int = 2,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, Timing]:
     """Time calls in turn, so that what slows the machine down for a while slows all of them.
+
+    Each is timed by ``torch.utils.benchmark``, which makes two more calls before each timed one,
+    and waits for the kernels of a GPU.
 
     Args:
         calls: By name. Every second round runs them backwards, so that none always follows the
             same other.
         rounds: Timed calls of each.
-        device: ``cpu`` or ``cuda``; on CUDA a call ends when its kernels have.
-        warmup: Calls of each before that.
         progress: Called after every round.
     """
-    wait = waiting_for(device)
+    threads = torch.get_num_threads()
+    timers = {
+        name: Timer('call()', globals=dict(call=call), num_threads=threads)
+        for name, call in calls.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(warmup):
-        for call in calls.values():
-            call()
     for number in range(rounds):
         for name in list(calls) if number % 2 == 0 else reversed(list(calls)):
-            wait()
-            begin = time.perf_counter()
-            calls[name]()
-            wait()
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(timers[name].timeit(1).median)
         progress()
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 

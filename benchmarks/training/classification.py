@@ -8,16 +8,15 @@ Finished runs are kept: interrupted, it goes on where it was.
 
 import argparse
 import csv
-import sys
-import time
 from pathlib import Path
 
-from mmpvg.utils.command_line import told_by
+from benchmarks.launcher import CONFIGS, Countdown
+from mmpvg.utils.command_line import positive, user_errors
 
 from .classification_plot import draw_study
-from .classification_study import plan_study, run_study, summarize
+from .classification_study import StudyRun, plan_study, run_study, summarize
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs/sample/classifier_vit_mpvg-ggem_sample.py'
+CONFIG = CONFIGS / 'classifier_vit_mpvg-ggem_sample.py'
 
 
 def main() -> None:
@@ -27,9 +26,9 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/classification_study'))
     parser.add_argument('--deliveries', nargs='+', default=['default', 'lape', 'pvg', 'mpvg'])
     parser.add_argument('--poolings', nargs='+', default=['average', 'ggem'])
-    parser.add_argument('--seeds', type=int, default=3, help='number of seeds')
-    parser.add_argument('--epochs', type=int, default=30, help='epochs of each training')
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
+    parser.add_argument('--seeds', type=positive, default=3, help='number of seeds')
+    parser.add_argument('--epochs', type=positive, default=30, help='epochs of each training')
+    parser.add_argument('--jobs', type=positive, default=1, help='trainings at a time')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='KEY=VALUE')
     args = parser.parse_args()
 
@@ -42,14 +41,12 @@ def main() -> None:
         'default_hooks.checkpoint.max_keep_ckpts=1',
         *args.cfg_options,
     ]
-    started = time.monotonic()
+    countdown = Countdown(len(runs))
 
-    def show(done: int, run, accuracy: float) -> None:
-        left = (time.monotonic() - started) / done * (len(runs) - done)
-        print(f'{done}/{len(runs)}  {run.name}: {accuracy:.2f} %  ({left / 60:.0f} min left)')
-        sys.stdout.flush()
+    def show(done: int, run: StudyRun, accuracy: float) -> None:
+        countdown(done, f'{run.name}: {accuracy:.2f} %')
 
-    with told_by(parser):
+    with user_errors(parser):
         accuracies = run_study(runs, str(CONFIG), args.out, options, args.jobs, show)
     results = summarize(accuracies)
 

@@ -9,17 +9,17 @@ from mmpvg.utils.figure import pyplot, save_figure
 
 from .classification_study import Result
 
-# Told apart in print and by colour-blind eyes: hue, lightness and marker differ.
+# Distinct in print and for the color-blind: hue, lightness and marker differ.
 _STYLES = (('#0072b2', 'o'), ('#d55e00', '^'), ('#009e73', 's'))
 
 
 def draw_study(results: Sequence[Result], path: str | Path, title: str = '') -> Path:
-    """Draw accuracies by delivery, a colour for each pooling.
+    """Draw accuracies by delivery, a color for each pooling.
 
     Args:
-        results: What ``mmpvg.analysis.summarize`` gave.
+        results: Of ``classification_study.summarize``.
         path: The picture to write.
-        title: Stands above.
+        title: Above it.
 
     Returns:
         The path.
@@ -29,15 +29,15 @@ def draw_study(results: Sequence[Result], path: str | Path, title: str = '') -> 
     poolings = list(dict.fromkeys(result.pooling for result in results))
     figure, axis = plt.subplots(figsize=(7, 3.6), layout='constrained')
     for result in results:
-        colour, marker = _STYLES[poolings.index(result.pooling) % len(_STYLES)]
+        color, marker = _STYLES[poolings.index(result.pooling) % len(_STYLES)]
         shift = 0.3 * (poolings.index(result.pooling) - (len(poolings) - 1) / 2)
         x = deliveries.index(result.delivery) + shift
         count = len(result.accuracies)
         spots = [x + 0.1 * (i - (count - 1) / 2) / max(count - 1, 1) for i in range(count)]
-        axis.plot(spots, result.accuracies, marker, color=colour, alpha=0.6, markersize=5)
-        axis.hlines(result.mean, x - 0.12, x + 0.12, color=colour, linewidth=2.5)
-    for pooling, (colour, marker) in zip(poolings, _STYLES):
-        axis.plot([], [], marker, color=colour, label=pooling)
+        axis.plot(spots, result.accuracies, marker, color=color, alpha=0.6, markersize=5)
+        axis.hlines(result.mean, x - 0.12, x + 0.12, color=color, linewidth=2.5)
+    for pooling, (color, marker) in zip(poolings, _STYLES):
+        axis.plot([], [], marker, color=color, label=pooling)
     axis.set_xticks(range(len(deliveries)), deliveries)
     axis.set_ylabel('validation accuracy (%)')
     axis.set_title(title, loc='left', fontsize=10)

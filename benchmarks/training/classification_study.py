@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from .launcher import Training, run_trainings
+from .trainings import Training, run_trainings
 
 _METRIC = 'accuracy/top1'
 

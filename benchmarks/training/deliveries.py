@@ -1,4 +1,4 @@
-r"""Train the PE deliveries on the sample data, and look into what became of them, in one table.
+r"""Train the PE deliveries on the sample data, and analyze the networks in one table.
 
     python tools/make_sample_dataset.py
     python -m benchmarks.training.deliveries --jobs 2
@@ -10,18 +10,18 @@ Finished trainings are kept: interrupted, it goes on where it was.
 import argparse
 import csv
 import sys
-import time
 from pathlib import Path
 
 from mmengine.config import Config
 
+from benchmarks.launcher import CONFIGS, Countdown
 from mmpvg.analysis.inspection import image_files, open_model
-from mmpvg.utils.command_line import positive, told_by
+from mmpvg.utils.command_line import positive, user_errors
 
 from .delivery_study import DELIVERY_NUMBERS, describe_delivery, mean_and_spread
-from .launcher import Training, run_trainings
+from .trainings import Training, run_trainings
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs/sample/upernet_vit_mpvg_sample.py'
+CONFIG = CONFIGS / 'upernet_vit_mpvg_sample.py'
 METRIC = 'mIoU'
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument('--deliveries', nargs='+', default=['default', 'lape', 'pvg', 'mpvg'])
     parser.add_argument('--seeds', type=positive, default=3, help='number of seeds')
     parser.add_argument(
-        '--num-images', type=positive, default=16, help='test images to look through'
+        '--num-images', type=positive, default=16, help='test images of the analysis'
     )
     parser.add_argument('--jobs', type=positive, default=1, help='trainings at a time')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='KEY=VALUE')
@@ -52,21 +52,19 @@ def main() -> None:
         for seed in range(args.seeds)
         for delivery in args.deliveries
     }
-    started = time.monotonic()
+    countdown = Countdown(len(trainings))
 
     def show(done: int, training: Training, value: float) -> None:
-        left = (time.monotonic() - started) / done * (len(trainings) - done)
-        print(f'{done}/{len(trainings)}  {training.name}: {value:.2f}  ({left / 60:.0f} min left)')
-        sys.stdout.flush()
+        countdown(done, f'{training.name}: {value:.2f}')
 
-    with told_by(parser):
+    with user_errors(parser):
         reached = run_trainings(
             list(trainings.values()), str(CONFIG), args.out, METRIC, args.jobs, show
         )
         described = {}
         for key, training in trainings.items():
-            print(f'looking into {training.name}', file=sys.stderr)
-            numbers = _look_into(args.out / training.name, args.num_images)
+            print(f'analyzing {training.name}', file=sys.stderr)
+            numbers = _analyze(args.out / training.name, args.num_images)
             described[key] = {METRIC: reached[training], **numbers}
 
     with (args.out / 'deliveries.csv').open('w', newline='') as file:
@@ -78,7 +76,7 @@ def main() -> None:
     print(f'\n{table}\nwrote {args.out / "deliveries.csv"} and {args.out / "deliveries.md"}')
 
 
-def _look_into(folder: Path, num_images: int) -> dict[str, float]:
+def _analyze(folder: Path, num_images: int) -> dict[str, float]:
     config = folder / CONFIG.name
     data = Config.fromfile(config).test_dataloader.dataset
     images = Path(data.data_root) / data.data_prefix.img_path

@@ -10,15 +10,15 @@ from torch import Tensor
 from mmpvg.analysis.counterbalance import measure_counterbalance
 from mmpvg.analysis.gaussian_fit import field_spread
 from mmpvg.analysis.inspection import InspectedModel
-from mmpvg.analysis.pe_similarity import delivered_tables, neighbour_contrast, resize_distortions
+from mmpvg.analysis.pe_similarity import delivered_tables, neighbor_contrast, resize_distortions
 from mmpvg.analysis.receptive_field import (
     accumulate_fields,
-    centre_features,
+    center_features,
     pe_state,
     share_outside,
 )
 
-#: What ``describe_delivery`` tells: key -> heading of a table.
+#: Numbers of ``describe_delivery``: key -> heading of a table.
 DELIVERY_NUMBERS = {
     'first correlation': 'correlation of tokens and delivered PE, first block with one',
     'last correlation': 'the same, last block',
@@ -27,7 +27,7 @@ DELIVERY_NUMBERS = {
     'outside': "receptive field outside the token's own patch, last block",
     'spread': 'its spread, in patches',
     'outside, zeroed': 'outside with the PE zeroed',
-    'contrast': 'neighbours are more alike than any two, PE table',
+    'contrast': 'neighbors are more alike than any two, PE table',
     'last contrast': 'the same, PE delivered to the last block',
     'resize error': 'error of similarities, table at 1.5 times x 2 times its grid',
 }
@@ -40,7 +40,7 @@ def describe_delivery(
 
     Args:
         model: The network, with a PE.
-        images: Gives batches of images of one size, anew at every call.
+        images: Makes batches of images of one size, at every call.
 
     Returns:
         The numbers of ``DELIVERY_NUMBERS``; NaN where the network has no such thing.
@@ -54,7 +54,7 @@ def describe_delivery(
     for state in ('as it is', 'zeroed'):
         with pe_state(model.vit, state):
             # The last but one is the last block's, the last that behind the last norm.
-            fields[state] = accumulate_fields(centre_features(model.vit), images())[-2]
+            fields[state] = accumulate_fields(center_features(model.vit), images())[-2]
     patch_size = model.vit.patch_embed.patch_size
 
     tables = delivered_tables(model.vit)
@@ -69,8 +69,8 @@ def describe_delivery(
         'outside': share_outside(fields['as it is'], patch_size),
         'spread': float(np.mean(field_spread(fields['as it is']))) / patch_size,
         'outside, zeroed': share_outside(fields['zeroed'], patch_size),
-        'contrast': neighbour_contrast(tables['table']),
-        'last contrast': neighbour_contrast(tables[last_block]) if last_block in tables else np.nan,
+        'contrast': neighbor_contrast(tables['table']),
+        'last contrast': neighbor_contrast(tables[last_block]) if last_block in tables else np.nan,
         'resize error': next(d.error for d in resized if d.source == 'table'),
     }
 

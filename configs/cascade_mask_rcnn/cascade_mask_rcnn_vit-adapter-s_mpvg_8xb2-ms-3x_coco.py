@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/coco_3x_vit_adapter.py',
     '../_base_/runtime/mmdet.py',
 ]
-# Fine-tuned from DeiT, which has no PE norms: they start at zero and open while training.
+# Fine-tuned from DeiT, which has no PE LayerNorms: they start at zero.
 init_cfg = dict(type='mmpvg.PretrainedViT', checkpoint='timm://deit_small_patch16_224.fb_in1k')
 backbone = dict(arch='deit-small', drop_path_rate=0.2, init_cfg=init_cfg)
 model = dict(backbone=backbone, neck=dict(in_channels=[384, 384, 384, 384]))

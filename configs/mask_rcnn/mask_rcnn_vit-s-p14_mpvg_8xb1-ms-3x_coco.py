@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/coco_3x_adamw.py',
     '../_base_/runtime/mmdet.py',
 ]
-# From DINOv2, which has no PE norms: they start at zero and open while training.
+# From DINOv2, which has no PE LayerNorms: they start at zero.
 init_cfg = dict(type='mmpvg.PretrainedViT', checkpoint='timm://vit_small_patch14_dinov2.lvd142m')
 # Drop path and layer decay of ViT-Adapter's DINOv2-S.
 model = dict(backbone=dict(drop_path_rate=0.2, init_cfg=init_cfg))

@@ -4,6 +4,6 @@ _base_ = [
     '../_base_/schedules/coco_3x_adamw.py',
     '../_base_/runtime/mmdet.py',
 ]
-# From DINO, which has no PE norms: they start at zero and open while training.
+# From DINO, which has no PE LayerNorms: they start at zero.
 init_cfg = dict(type='mmpvg.PretrainedViT', checkpoint='timm://vit_small_patch8_224.dino')
 model = dict(backbone=dict(init_cfg=init_cfg))

@@ -1,3 +1,3 @@
 _base_ = './mask_rcnn_vit-t_mpvg_8xb1-ms-3x_coco.py'
-# In the windows, where the table of pairs is small; global blocks keep the flash kernel.
-model = dict(backbone=dict(gaussian_bias='head', gaussian_blocks='window'))
+# In blocks with windows, where the mask is small; global blocks keep the flash kernel.
+model = dict(backbone=dict(gaussian_bias=dict(per='head', blocks='window')))

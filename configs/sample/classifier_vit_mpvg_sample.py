@@ -1,4 +1,4 @@
-# The ImageNet model, made small: the backbone of the other samples, on digits of 32 pixels.
+# The ImageNet model, small: the backbone of the other samples, on digits of 32 pixels.
 _base_ = [
     '../_base_/models/vit_classifier.py',
     '../_base_/datasets/digits.py',

@@ -1,4 +1,4 @@
-# The sample Mask R-CNN on ViT-Adapter. Patches have 16 pixels, as always there.
+# The sample Mask R-CNN on ViT-Adapter, which needs patches of 16 pixels.
 _base_ = './mask_rcnn_vit_mpvg_sample.py'
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# The COCO model, made small: patches of 8 pixels, 6 blocks, windows of 6x6 patches.
+# The COCO model, small: patches of 8 pixels, 6 blocks, windows of 6x6 patches.
 _base_ = [
     '../_base_/models/mask_rcnn_mpvg.py',
     '../_base_/datasets/sample_instance.py',

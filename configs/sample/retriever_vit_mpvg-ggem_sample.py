@@ -1,4 +1,4 @@
-# The retrieval model, made small: the backbone of the other samples, on digits of 32 pixels.
+# The retrieval model, small: the backbone of the other samples, on digits of 32 pixels.
 _base_ = [
     '../_base_/models/vit_retriever.py',
     '../_base_/datasets/digits_retrieval.py',

@@ -1,4 +1,4 @@
-# The sample UPerNet on ViT-Adapter. Patches have 16 pixels, as always there.
+# The sample UPerNet on ViT-Adapter, which needs patches of 16 pixels.
 _base_ = './upernet_vit_mpvg_sample.py'
 model = dict(
     backbone=dict(

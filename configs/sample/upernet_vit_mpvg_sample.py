@@ -1,4 +1,4 @@
-# The ADE20K model, made small: patches of 8 pixels, 6 blocks.
+# The ADE20K model, small: patches of 8 pixels, 6 blocks.
 _base_ = [
     '../_base_/models/upernet_mpvg.py',
     '../_base_/datasets/sample_semantic.py',
@@ -15,7 +15,7 @@ model = dict(
         out_indices=(1, 2, 4, 5),
         drop_path_rate=0.0,
     ),
-    # Strides 4, 8, 16 and 32: a patch of 8 needs no fourfold upsampling.
+    # Strides 4, 8, 16 and 32: a patch size of 8 needs no fourfold upsampling.
     neck=dict(embed_dim=dims, rescales=[2, 1, 0.5, 0.25]),
     decode_head=dict(in_channels=[dims] * 4, channels=channels, num_classes=6),
     auxiliary_head=dict(in_channels=dims, channels=channels, num_classes=6),

@@ -4,6 +4,6 @@ _base_ = [
     '../_base_/schedules/ade20k_160k_sgd.py',
     '../_base_/runtime/mmseg.py',
 ]
-# Fine-tuned from DeiT, which has no PE norms: they start at zero and open while training.
+# Fine-tuned from DeiT, which has no PE LayerNorms: they start at zero.
 init_cfg = dict(type='mmpvg.PretrainedViT', checkpoint='timm://deit_tiny_patch16_224.fb_in1k')
 model = dict(backbone=dict(init_cfg=init_cfg))

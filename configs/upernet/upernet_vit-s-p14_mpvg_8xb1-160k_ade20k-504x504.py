@@ -4,6 +4,6 @@ _base_ = [
     '../_base_/schedules/ade20k_160k_adamw.py',
     '../_base_/runtime/mmseg.py',
 ]
-# From DINOv2, which has no PE norms: they start at zero and open while training.
+# From DINOv2, which has no PE LayerNorms: they start at zero.
 init_cfg = dict(type='mmpvg.PretrainedViT', checkpoint='timm://vit_small_patch14_dinov2.lvd142m')
 model = dict(backbone=dict(init_cfg=init_cfg))

@@ -1,3 +1,3 @@
 _base_ = './vitdet_vit-b_mpvg_16xb4-lsj-100e_coco.py'
-# ViTDet itself, which has no last norm.
+# ViTDet, which has no last LayerNorm.
 model = dict(backbone=dict(pe_delivery='default', final_norm=False))

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/coco_lsj_100e_adamw.py',
     '../_base_/runtime/mmdet.py',
 ]
-# From MAE, which has no PE norms: they start at zero and open while training.
+# From MAE, which has no PE LayerNorms: they start at zero.
 init_cfg = dict(type='mmpvg.PretrainedViT', checkpoint='timm://vit_base_patch16_224.mae')
 model = dict(backbone=dict(init_cfg=init_cfg))
 default_hooks = dict(

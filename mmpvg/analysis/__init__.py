@@ -1,1 +1,1 @@
-"""The papers' analyses of a trained network, with their plots; each stands in its own module."""
+"""The papers' analyses of a trained network, with their plots."""

@@ -1,4 +1,4 @@
-"""How the PE counterbalances the tokens, block by block (the analysis of the MPVG paper)."""
+"""Counterbalance of the tokens and the PE, block by block (MPVG paper)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones.mpvg_vit import MPVGViT
+from ..models.backbones import PlainViT
 from ..models.layers.windows import Grid
 from .inspection import NetworkRecord, record_network
 
 
 @dataclass(frozen=True)
 class LastNorm:
-    """The network's end, averaged over images; maps are (h, w).
+    """The tokens at the last norm, averaged over images; maps are (h, w).
 
     Attributes:
-        before: L2 norm of each token as the last block gives it.
-        after: L2 norm of each token behind the last norm, with the PE delivered there.
+        before: L2 norm of each token after the last block.
+        after: L2 norm of each token after the last norm and the PE delivered there.
         cosine: Cosine similarity of each token before and after.
         bias_variance: Variance over channels of the last norm's bias, 0.2387 for PVG and 0.0193 for
             MPVG in the paper (DeiT-Ti); None without a last norm.
-        pe_bias_variance: Likewise of the bias of the PE's own norm there.
+        pe_bias_variance: The same of the PE's own norm there.
     """
 
     before: np.ndarray
@@ -38,17 +38,17 @@ class LastNorm:
 
 @dataclass(frozen=True)
 class Counterbalance:
-    """What the tokens and the PE are to each other in every block.
+    """Correlations of the tokens and the PE in every block.
 
     Attributes:
         grid: (h, w), in patches.
         delivered: Correlation of the token embedding and the PE delivered to the block, of shape
             (images, L); NaN for blocks that receive none.
-        table: Correlation of the token embedding and the raw table on this grid, likewise. It is
-            there for every delivery, ``default`` too.
+        table: Correlation of the token embedding and the raw table on this grid, (images, L), for
+            every delivery, ``default`` too.
         embeddings: The token embedding of every block, mean over images, (L, h*w, D).
         pes: The PE delivered to every block, (h*w, D), or None.
-        last_norm: The network's end.
+        last_norm: The tokens at the last norm.
     """
 
     grid: Grid
@@ -59,7 +59,7 @@ class Counterbalance:
     last_norm: LastNorm
 
 
-def measure_counterbalance(vit: MPVGViT, batches: Iterable[Tensor]) -> Counterbalance:
+def measure_counterbalance(vit: PlainViT, batches: Iterable[Tensor]) -> Counterbalance:
     """Correlate token embeddings and PE in every block.
 
     The token embedding of block l is ``LN_x,l(x_l)``, the PE ``p_l``; both after their norms, as
@@ -107,11 +107,7 @@ def measure_counterbalance(vit: MPVGViT, batches: Iterable[Tensor]) -> Counterba
 
 
 def pearson(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson's correlation over all entries but the first dimension's.
-
-    Args:
-        x: (B, ...).
-        y: (1 or B, ...), likewise.
+    """Pearson's correlation of (B, ...) and (1 or B, ...) over all but the first dimension.
 
     Returns:
         (B,), in float64; NaN where either is constant.
@@ -139,7 +135,7 @@ def _last_norm_maps(record: NetworkRecord) -> Tensor:
     return torch.stack([before.norm(dim=2), after.norm(dim=2), cosine]).sum(1)
 
 
-def _bias_variances(vit: MPVGViT) -> tuple[float | None, float | None]:
+def _bias_variances(vit: PlainViT) -> tuple[float | None, float | None]:
     norms = vit.norm, vit.pe_delivery.last_norm
     return tuple(
         None if norm is None else norm.bias.detach().double().var(unbiased=False).item()

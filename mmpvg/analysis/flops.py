@@ -1,4 +1,4 @@
-"""Multiply-adds of a model, part by part, with attention counted as it is."""
+"""Multiply-adds of a model, part by part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.layers import Attention
 
-# As mmdet's own counting: what a detector's second stage is given.
+# Proposals of a detector's second stage, as in mmdet's own counting.
 NUM_BOX_PROPOSALS, NUM_MASK_PROPOSALS = 1000, 100
 
 
@@ -24,7 +24,7 @@ class PartCost:
 
     Attributes:
         name: The part.
-        macs: Multiply-adds of its matrix products and convolutions, what papers call FLOPs.
+        macs: Multiply-adds of its matrix products and convolutions, called FLOPs in papers.
         parameters: Its parameters.
     """
 
@@ -34,19 +34,15 @@ class PartCost:
 
 
 def count_macs(function: Callable[[], Any], *modules: nn.Module) -> tuple[int, Any]:
-    """Count the multiply-adds of a call.
+    """Count the multiply-adds of a call, and return them with its result.
 
-    Attention of ours is spelt out meanwhile: whether a fused kernel is counted depends on torch's
-    version, on the device and on the mask. Windows cost what their own matrix products cost. The
-    sampling of deformable attention, which no counter sees, is four multiply-adds a value for the
-    bilinear mean of its neighbours and one for its weight.
+    Our attention runs its explicit path in the call: whether a fused kernel is counted depends on
+    torch's version, the device and the mask. The sampling of deformable attention, which no counter
+    sees, is four multiply-adds a value for bilinear interpolation and one for its weight.
 
     Args:
-        function: What to call.
-        *modules: Where attention of ours may be.
-
-    Returns:
-        Multiply-adds, and what the call returned.
+        function: The call.
+        *modules: Modules that may hold our attention.
     """
     with torch.no_grad(), _countable(*modules), _sampled(*modules) as sampled:
         counter = FlopCounterMode(display=False)
@@ -105,7 +101,7 @@ def part_costs(model: nn.Module, shape: tuple[int, int]) -> list[PartCost]:
 def _roi_parts(
     roi_head: nn.Module, features: tuple[Tensor, ...], shape: tuple[int, int]
 ) -> Iterator[tuple[str, nn.Module, Callable[[], Any]]]:
-    """The box and mask branches on boxes of the size of the image; every stage of a cascade."""
+    """Yield the box and mask branches on boxes of the size of the image, and every stage."""
     height, width = shape
     box = features[0].new_tensor([[0, 0, 0, width, height]], dtype=torch.float32)
     boxes = box.repeat(NUM_BOX_PROPOSALS, 1)
@@ -124,7 +120,7 @@ def _roi_parts(
 
 @contextmanager
 def _sampled(*modules: nn.Module) -> Iterator[list[int]]:
-    """Collect what the sampling of every call of mmcv's deformable attention costs."""
+    """Collect the cost of the sampling of every call of mmcv's deformable attention."""
     costs: list[int] = []
 
     def count(attention: nn.Module, args: tuple, output: Tensor) -> None:
@@ -149,7 +145,7 @@ def _sampled(*modules: nn.Module) -> Iterator[list[int]]:
 def _countable(*modules: nn.Module) -> Iterator[None]:
     found = [m for module in modules for m in module.modules() if isinstance(m, Attention)]
     fused = [attention.fused for attention in found]
-    # torch's counter stumbles over a parameter that a module hands on as it is.
+    # torch's counter fails at a parameter that a module returns as it is.
     trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     for attention in found:
         attention.fused = False

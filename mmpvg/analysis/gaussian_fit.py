@@ -16,14 +16,13 @@ class GaussianFit:
 
     Attributes:
         amplitude: A.
-        centre: (cy, cx); a pixel's centre is its index.
+        center: (cy, cx); a pixel's center is its index.
         sigma: (sy, sx), positive.
-        r_squared: ``1 - var(residual) / var(map)``, as GAB's code and lmfit compute it: 1 for a map
-            that is a Gaussian up to a constant, 0 for one that the Gaussian explains nothing of.
+        r_squared: ``1 - var(residual) / var(map)``, as GAB's code and lmfit compute it.
     """
 
     amplitude: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
     sigma: tuple[float, float]
     r_squared: float
 
@@ -32,16 +31,16 @@ def fit_gaussian(field: np.ndarray, least_sigma: float = 0.3) -> GaussianFit:
     """Fit a Gaussian with axes along rows and columns to a map, by least squares.
 
     scipy's ``curve_fit`` runs from the moments of the map and, for maps of a spike and a wide foot,
-    from narrower Gaussians at the peak; the fit with the least squares is returned. The amplitude
-    is not negative and the centre lies inside the map, as in OpenERF by GAB's authors.
+    from narrower Gaussians at the peak; the best fit is returned. The amplitude is not negative and
+    the center lies inside the map, as in OpenERF by GAB's authors.
 
     Args:
         field: (H, W), not negative.
-        least_sigma: Lower bound of the width, in pixels. A Gaussian narrower than a third of a
-            pixel is one pixel, however wide it is.
+        least_sigma: Lower bound of the width, in pixels. Narrower than a third of a pixel, a
+            Gaussian is one pixel whatever its width.
 
     Raises:
-        ValueError: If the map has a value that is not finite, or is zero everywhere.
+        UserError: If the map has a value that is not finite, or is zero everywhere.
     """
     from scipy.optimize import OptimizeWarning, curve_fit
 
@@ -97,10 +96,7 @@ def fit_gaussian(field: np.ndarray, least_sigma: float = 0.3) -> GaussianFit:
 
 
 def field_spread(field: np.ndarray) -> tuple[float, float]:
-    """How far a field reaches: the root mean square distance from its centre of mass.
-
-    Args:
-        field: (H, W).
+    """Compute the root mean square distance of a field (H, W) from its center of mass.
 
     Returns:
         Along y and along x, in pixels; a side divided by the root of 12 for a uniform field.

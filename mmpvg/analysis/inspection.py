@@ -1,4 +1,4 @@
-"""A ViT out of any model, opened up: the images it takes, what its blocks are given and give."""
+"""Loads the ViT of any model, reads its images, and records what its blocks compute."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from torch import Tensor, nn
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones.mpvg_vit import MPVGViT
+from ..models.backbones import PlainViT
 from ..models.layers.windows import Grid
 
 
 @dataclass(frozen=True)
 class InspectedModel:
-    """A backbone with trained weights, in evaluation, and what its images must be like.
+    """A backbone with trained weights, in evaluation mode, and the format of its images.
 
     Attributes:
-        name: What it is called in tables and pictures.
+        name: Its name in tables and pictures.
         vit: The backbone.
         mean: Subtracted from each channel, in the order of the network's channels.
-        std: Divided by, likewise.
+        std: Divided by, in the same order.
         rgb: Whether the network takes RGB; else BGR.
         reader: Reads an image file as the config's test pipeline does; by default, and where that
             reads no files, in three channels.
     """
 
     name: str
-    vit: MPVGViT
+    vit: PlainViT
     mean: tuple[float, ...]
     std: tuple[float, ...]
     rgb: bool
@@ -52,7 +52,7 @@ class InspectedModel:
         return next(self.vit.parameters()).device
 
     def read_images(self, files: Sequence[Path], size: tuple[int, int]) -> Tensor:
-        """Read, resize and normalise images as the model's data preprocessor would.
+        """Read, resize and normalize images as the model's data preprocessor would.
 
         Args:
             files: Image files.
@@ -62,11 +62,12 @@ class InspectedModel:
             (B, C, H, W), on the model's device.
 
         Raises:
-            BrokenSampleError: A ``ValueError``, if a file is no image that can be read.
+            BrokenSampleError: If a file is no image that can be read.
         """
         import mmcv
 
         from mmpvg.apis.inference.reading import ImageReader
+        from mmpvg.datasets.checked_loading import BrokenSampleError
 
         reader = self.reader or ImageReader()
         images = []
@@ -75,8 +76,8 @@ class InspectedModel:
                 image = reader(Path(file))
                 for doubt in reader.doubts(Path(file)):
                     warnings.warn(doubt, stacklevel=2)
-            except ValueError as error:
-                raise type(error)(f'{file} cannot be used: {error}') from error
+            except BrokenSampleError as error:
+                raise BrokenSampleError(f'{file} cannot be used: {error}') from error
             image = mmcv.imresize(image, (size[1], size[0]))
             image = image[..., None] if image.ndim == 2 else image
             if self.rgb and image.shape[2] == 3:
@@ -94,23 +95,23 @@ def open_model(
     name: str | None = None,
     device: str = 'cpu',
 ) -> InspectedModel:
-    """Build the model of a config, load a checkpoint, and take the ViT out.
+    """Build the model of a config, load a checkpoint, and take out the ViT.
 
     Args:
         config: Config of a detector, segmenter, classifier or retriever.
         checkpoint: Its weights; ``none`` for the untrained model.
         options: Settings that override the config.
-        name: What it is called; by default the config's name.
-        device: Where to put it.
+        name: Its name; by default the config's.
+        device: The device.
 
     Raises:
-        FileNotFoundError: If the config or the checkpoint does not exist.
-        ValueError: If the checkpoint does not fit the config, the model has no ViT of this project,
-            or there is no such device.
+        UserError: If a file is missing, the checkpoint does not fit the config, the model has no
+            ViT of this project, or there is no such device.
     """
-    # Drags in the packages of the config's task.
+    # Imports the packages of the config's task.
     from mmpvg.apis.inference.reading import reader_of
     from mmpvg.checkpoints.strict import load_weights
+    from mmpvg.engine.config.backbone import find_vit
     from mmpvg.engine.config.config_model import build_config_model
     from mmpvg.engine.config.host import check_device
 
@@ -118,7 +119,6 @@ def open_model(
     cfg, model = build_config_model(str(config), options)
     if str(checkpoint) != 'none':
         load_weights(model, checkpoint)
-    # Looked at, not trained: the PE is kept, and biases take the kernels of inference.
     vit = find_vit(model).eval().requires_grad_(False).to(device)
     for block in vit.blocks:
         # Gradients are taken several times through one pass, which a compiled kernel may refuse.
@@ -130,42 +130,24 @@ def open_model(
     return InspectedModel(name or Path(config).stem, vit, **normalization, reader=reader)
 
 
-def find_vit(model: nn.Module) -> MPVGViT:
-    """The ViT, plain or with an adapter, that a model is or holds.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    for module in model.modules():
-        if isinstance(module, MPVGViT):
-            return module
-    backbone = type(getattr(model, 'backbone', model)).__name__
-    raise UserError(
-        f'{type(model).__name__} has the backbone {backbone}; this needs mmpvg.MPVGViT or '
-        'mmpvg.MPVGViTAdapter'
-    )
-
-
-def native_grid(vit: MPVGViT) -> Grid:
-    """The grid of the PE table; 14x14 for a network without one."""
+def native_grid(vit: PlainViT) -> Grid:
+    """Return the grid of the PE table; 14x14 for a network without one."""
     return (14, 14) if vit.position_embedding is None else vit.position_embedding.grid
 
 
 def image_files(
     path: str | Path, limit: int | None = None, left_out: Path | None = None
 ) -> list[Path]:
-    """The images of a folder and the folders in it, in order of their names, or one image.
+    """List the images of a folder and the folders in it by name, or one image.
 
     Args:
         path: A folder or a file.
-        limit: As many of them, spread evenly.
-        left_out: A folder that is passed over: that of the results, should it lie inside.
+        limit: Largest number of images, spread evenly.
+        left_out: A folder that is left out, such as that of the results.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder.
-        ValueError: If there is no image.
+        UserError: If there is no such file or folder, or no image.
     """
-    # Of the packages that predict, which take a while to import.
     from mmpvg.apis.inference.inputs import check_source, find_images, is_video
 
     source = check_source(path)
@@ -178,7 +160,7 @@ def image_files(
 
 
 class BlockRecord(NamedTuple):
-    """What went through a block; patches alone, without class token and registers.
+    """Input and output of a block, patches alone, without class token and registers.
 
     Attributes:
         embedding: ``LN_x,l(x_l)``, the tokens that enter its attention before the PE is added, of
@@ -193,14 +175,13 @@ class BlockRecord(NamedTuple):
 
 
 class NetworkRecord(NamedTuple):
-    """What went through a network.
+    """Inputs and outputs of a network's blocks.
 
     Attributes:
         grid: (h, w), in patches.
         blocks: Every block.
         table: The PE table on this grid, (h*w, D), or None.
-        last: What leaves the network, after the last norm and its PE where it has them, of shape
-            (B, h*w, D).
+        last: The network's output, after the last norm and its PE where it has them, (B, h*w, D).
     """
 
     grid: Grid
@@ -209,13 +190,8 @@ class NetworkRecord(NamedTuple):
     last: Tensor
 
 
-def record_network(vit: MPVGViT, images: Tensor) -> NetworkRecord:
-    """Send images through a network and keep what every block takes and gives.
-
-    Args:
-        vit: The network.
-        images: (B, C, H, W).
-    """
+def record_network(vit: PlainViT, images: Tensor) -> NetworkRecord:
+    """Run a network on images (B, C, H, W) and record the input and output of every block."""
     with _watched_blocks(vit) as blocks:
         vit(images)
     grid = blocks[0][2]
@@ -234,7 +210,7 @@ def record_network(vit: MPVGViT, images: Tensor) -> NetworkRecord:
 
 
 @contextmanager
-def _watched_blocks(vit: MPVGViT) -> Iterator[list[tuple]]:
+def _watched_blocks(vit: PlainViT) -> Iterator[list[tuple]]:
     """Collect (embedding, pe, grid, output) of each block as it runs."""
     found: list[tuple] = []
     embeddings: list[Tensor] = []

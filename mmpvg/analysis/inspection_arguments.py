@@ -1,4 +1,4 @@
-"""What the scripts that look into models have in common: their arguments, models and images."""
+"""Arguments, models and images of the scripts that analyze models."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from mmpvg.datasets.checked_loading import BrokenSampleError
 from mmpvg.engine.config.host import check_device
-from mmpvg.utils.command_line import positive
+from mmpvg.utils.command_line import make_folder, positive
 from mmpvg.utils.errors import MissingFileError, UserError
-from mmpvg.utils.folder import make_folder
 
 from .inspection import InspectedModel, image_files, open_model
 
@@ -24,12 +23,12 @@ from .inspection import InspectedModel, image_files, open_model
 def add_inspection_arguments(
     parser: argparse.ArgumentParser, out: str, images: bool = True
 ) -> None:
-    """Add the arguments that say which models and images to look at.
+    """Add the arguments that choose models and images.
 
     Args:
         parser: The script's.
         out: Default of ``--out``.
-        images: Whether images are looked at.
+        images: Whether the script takes images.
     """
     if images:
         parser.add_argument('images', type=Path, help='a folder of images, or one image')
@@ -45,23 +44,25 @@ def add_inspection_arguments(
         metavar=('CONFIG', 'CHECKPOINT'),
         help="a model to look at; 'none' as the checkpoint for the untrained one",
     )
-    parser.add_argument('--names', nargs='+', help='names of the models, as many')
+    parser.add_argument('--names', nargs='+', help='a name for each model')
     parser.add_argument('--out', type=Path, default=Path(out), help='folder for what is written')
     parser.add_argument('--device', default='cpu', help="for instance 'cuda'")
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE, for all')
 
 
 def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
-    """The models that the arguments name, opened one after the other.
+    """Open the models that the arguments name, one after the other.
 
     Raises:
-        FileNotFoundError: If any of the files is missing, before the first is opened.
-        ValueError: If names are missing, come twice or cannot be those of files, there is no such
-            device, or ``--out`` is the folder of the images or a file, likewise.
+        UserError: If a file is missing, before the first is opened; if names are missing, equal or
+            no names of files; if there is no such device; or if ``--out`` is a file or the folder
+            of the images.
     """
     names = args.names or [Path(config).stem for config, _ in args.model]
     if len(names) != len(args.model):
-        raise UserError(f'{len(args.model)} models need as many --names, got {len(names)}')
+        raise UserError(
+            f'{len(args.model)} models need {len(args.model)} --names, got {len(names)}'
+        )
     if len(set(names)) != len(names):
         raise UserError(f'models need --names of their own, got {", ".join(names)}')
     if slashed := [name for name in names if '/' in name]:
@@ -80,15 +81,15 @@ def opened_models(args: argparse.Namespace) -> Iterator[InspectedModel]:
 def batches_of(
     args: argparse.Namespace, model: InspectedModel, size: tuple[int, int], within: str = ''
 ) -> Iterator[Tensor]:
-    """The images that the arguments name, in batches, with a progress bar.
+    """Yield the images that the arguments name, in batches, with a progress bar.
 
     A file that cannot be read is named, and the others go on.
 
     Args:
         args: Parsed arguments.
-        model: Whose images they are to be.
+        model: The model that takes them.
         size: (H, W) in pixels.
-        within: What this is a part of, which has a bar of its own.
+        within: Label of an inner progress bar; empty for an outer one.
     """
     files = image_files(args.images, args.num_images, left_out=args.out)
     look = dict(desc=within, position=1, leave=False) if within else dict(desc=model.name)

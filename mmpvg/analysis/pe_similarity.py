@@ -1,4 +1,4 @@
-"""How alike the rows of the PE are: of the table, of what each block receives, after a resize."""
+"""Similarity of the rows of the PE: in the table, in each block, and after a resize."""
 
 from __future__ import annotations
 
@@ -12,21 +12,14 @@ from torch import Tensor
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones.mpvg_vit import MPVGViT
+from ..models.backbones import PlainViT
 from ..models.layers import resize_position_embedding
 from ..models.layers.windows import Grid
 from .counterbalance import pearson
 
 
 def cosine_similarity(rows: Tensor) -> Tensor:
-    """Cosine similarity of every two rows.
-
-    Args:
-        rows: (N, D).
-
-    Returns:
-        (N, N), in float32.
-    """
+    """Cosine similarity of every two of rows (N, D): (N, N), in float32."""
     rows = F.normalize(rows.float(), dim=1)
     return rows @ rows.T
 
@@ -34,7 +27,7 @@ def cosine_similarity(rows: Tensor) -> Tensor:
 def similarity_mosaic(
     pe: Tensor, tiles: int | None = None
 ) -> tuple[np.ndarray, list[int], list[int]]:
-    """The similarity of every row to all others, as a mosaic of maps (the LaPE paper's figure).
+    """Compute the similarity of every row to all others, as a mosaic of maps (LaPE paper).
 
     Args:
         pe: PE of shape (h, w, D).
@@ -49,15 +42,15 @@ def similarity_mosaic(
     return torch.einsum('ijd,yxd->ijyx', pe[ys][:, xs], pe).cpu().numpy(), ys, xs
 
 
-def neighbour_contrast(pe: Tensor) -> float:
-    """How much more alike neighbours are than any two tokens: the PE's sense of nearness.
+def neighbor_contrast(pe: Tensor) -> float:
+    """Compute how much more similar neighbors are than any two tokens.
 
     Args:
         pe: PE of shape (h, w, D).
 
     Returns:
         Mean cosine similarity of tokens beside and above each other, less that of all pairs of
-        different tokens; about 0 for a PE as initialised.
+        different tokens; about 0 for a PE as initialized.
     """
     pe = F.normalize(pe.float(), dim=2)
     beside, above = (pe[:, 1:] * pe[:, :-1]).sum(2), (pe[1:] * pe[:-1]).sum(2)
@@ -68,9 +61,9 @@ def neighbour_contrast(pe: Tensor) -> float:
 
 
 def delivered_tables(
-    vit: MPVGViT, grid: Grid | None = None, kernel: str | None = None
+    vit: PlainViT, grid: Grid | None = None, kernel: str | None = None
 ) -> dict[str, Tensor]:
-    """Every PE of a network at a grid.
+    """Compute every PE of a network at a grid.
 
     Args:
         vit: The network.
@@ -78,10 +71,10 @@ def delivered_tables(
         kernel: Kernel that resizes the table; by default the network's.
 
     Returns:
-        Where it is (``table``, ``block 3``, ``last norm``) -> rows of patches, (h, w, D).
+        Place (``table``, ``block 3``, ``last norm``) -> rows of patches, (h, w, D).
 
     Raises:
-        ValueError: If the network has no PE.
+        UserError: If the network has no PE.
     """
     if vit.position_embedding is None:
         raise UserError('this network has no position embedding')
@@ -100,18 +93,17 @@ def delivered_tables(
 
 @dataclass(frozen=True)
 class ResizeDistortion:
-    """What a resize of the table does to a PE, at the places of the native grid.
+    """Distortion of a PE by a resize of the table, at the places of the native grid.
 
     Attributes:
         source: Which PE, as ``delivered_tables`` names it.
         grid: (h, w) of the resized table.
         kernel: Kernel of the resize.
-        error: Mean absolute difference of the similarities of two places before and after, over all
-            pairs of places.
+        error: Mean absolute difference of the similarities of two places before and after.
         correlation: Pearson's of the same similarities.
         kept: Mean cosine similarity of a place's row before and after.
-        norm_ratio: Mean norm of all rows after over that before. A resize upwards smooths a table,
-            and rows between the old ones are shorter; PE norms give them a length again.
+        norm_ratio: Mean norm of all rows after over that before. A resize upwards gives shorter
+            rows between the old ones; PE norms restore their length.
     """
 
     source: str
@@ -124,23 +116,22 @@ class ResizeDistortion:
 
 
 def resize_distortions(
-    vit: MPVGViT,
+    vit: PlainViT,
     grids: Sequence[Grid],
     kernels: Sequence[str] = ('bicubic', 'bilinear', 'nearest-exact'),
 ) -> list[ResizeDistortion]:
-    """Measure what resizes distort, in the table and in what is made of it.
+    """Measure the distortions of the table and of every delivered PE by resizes.
 
-    A place of the image has a row at the native grid, and at the other; there it is read off
-    bilinearly between the tokens' centres. Places that the resize keeps have the same row, as with
-    an odd multiple of the native grid.
+    At the resized grid the row of a native place is interpolated bilinearly between the tokens'
+    centers.
 
     Args:
         vit: The network.
-        grids: Wanted (h, w), in patches.
+        grids: Grids (h, w), in patches.
         kernels: Kernels of ``resize_position_embedding``.
 
     Raises:
-        ValueError: If the network has no PE.
+        UserError: If the network has no PE.
     """
     native = delivered_tables(vit)
     before = {source: cosine_similarity(pe.flatten(0, 1)) for source, pe in native.items()}
@@ -169,7 +160,7 @@ def _distortion(
 
 
 def _read_at_places_of(native: Tensor, resized: Tensor) -> Tensor:
-    """(H, W, D), (h, w, D) -> (H*W, D): the second's rows at the centres of the first's patches."""
+    """(H, W, D), (h, w, D) -> (H*W, D): the second's rows at the centers of the first's patches."""
     y, x = ((torch.arange(side) * 2 + 1) / side - 1 for side in native.shape[:2])
     places = torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=2)[None].to(resized)
     maps = resized.permute(2, 0, 1)[None]

@@ -1,7 +1,8 @@
-"""The effective receptive field of a ViT, block by block (the analysis of the GAB paper)."""
+"""Effective receptive field of a ViT, block by block (GAB paper)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,31 +13,33 @@ from torch import Tensor, nn
 
 from mmpvg.utils.errors import UserError
 
-from ..models.backbones.mpvg_vit import MPVGViT
-from .inspection import record_network
+from ..models.backbones import PlainViT
+from .gaussian_fit import GaussianFit, field_spread, fit_gaussian
+from .inspection import InspectedModel, record_network
 
-#: What the PE may be while the field is measured.
-PE_STATES = ('as it is', 'zeroed', 're-initialised')
+#: No fit: of a field that is zero everywhere.
+NO_FIT = GaussianFit(0.0, (math.nan, math.nan), (math.nan, math.nan), math.nan)
+#: States of the PE in which fields are measured.
+PE_STATES = ('as it is', 'zeroed', 're-initialized')
 
 
 def accumulate_fields(
     features: Callable[[Tensor], Sequence[Tensor]], batches: Iterable[Tensor]
 ) -> np.ndarray:
-    """Accumulate what features feel of an image's pixels.
+    """Accumulate the gradients of features with respect to the pixels of images.
 
-    The gradient of each feature with respect to the image, averaged over the image's channels, its
-    negative values cut, summed over the images, and normalised to a sum of 1 (GAB paper).
+    The gradient of each feature, averaged over the image's channels, its negative values cut,
+    summed over the images, and normalized to a sum of 1 (GAB paper).
 
     Args:
-        features: Images (B, C, H, W) -> features to look at, each of shape (B,), one value an
-            image.
+        features: Images (B, C, H, W) -> features, each of shape (B,).
         batches: Images of one size.
 
     Returns:
         (features, H, W), in float64. A field that is zero everywhere stays so.
 
     Raises:
-        ValueError: If there is no image, or a gradient is not finite.
+        UserError: If there is no image, or a feature is not finite.
     """
     fields: Tensor | float = 0.0
     for batch in batches:
@@ -57,8 +60,8 @@ def accumulate_fields(
     return (fields / totals.where(totals > 0, torch.ones_like(totals))).cpu().numpy()
 
 
-def centre_token(grid: tuple[int, int]) -> tuple[int, int]:
-    """Row and column of the centre token of a grid (h, w).
+def center_token(grid: tuple[int, int]) -> tuple[int, int]:
+    """Return row and column of the center token of a grid (h, w).
 
     On an even side it is the one before the middle, so (6, 6) of 14x14, index 90: the token of
     GAB's code, of OpenERF by its authors, and of LaPE's similarity script.
@@ -66,16 +69,15 @@ def centre_token(grid: tuple[int, int]) -> tuple[int, int]:
     return (grid[0] - 1) // 2, (grid[1] - 1) // 2
 
 
-def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
-    """The features of the centre token (``centre_token``): of every block, and at the end.
+def center_features(vit: PlainViT) -> Callable[[Tensor], list[Tensor]]:
+    """Make the features of the center token: of every block, and at the end.
 
-    Of each block the channel mean of its output; at the end that of what leaves the network, after
-    the last norm and its PE, as in the paper. Behind a LayerNorm whose weights are all equal, as
-    they are before training, the channel mean is constant: such a network has a field of rounding
-    errors there, and of its blocks alone a true one.
+    Of each block the channel mean of its output; at the end that of the network's output, as in the
+    paper. After a LayerNorm whose weights are all equal, as before training, the channel mean is
+    constant, and the field consists of rounding errors.
 
     Args:
-        vit: The network, in evaluation.
+        vit: The network, in evaluation mode.
 
     Returns:
         A function for ``accumulate_fields``, of L + 1 features.
@@ -83,43 +85,43 @@ def centre_features(vit: MPVGViT) -> Callable[[Tensor], list[Tensor]]:
 
     def features(images: Tensor) -> list[Tensor]:
         record = record_network(vit, images)
-        row, column = centre_token(record.grid)
-        centre = row * record.grid[1] + column
+        row, column = center_token(record.grid)
+        center = row * record.grid[1] + column
         outputs = [block.output for block in record.blocks] + [record.last]
-        return [output[:, centre].mean(1) for output in outputs]
+        return [output[:, center].mean(1) for output in outputs]
 
     return features
 
 
 def share_outside(field: np.ndarray, patch_size: int) -> float:
-    """The share of a field that lies outside the centre token's own patch.
+    """Compute the share of a field that lies outside the center token's own patch.
 
-    The residual stream carries a token's own patch through every block, so that most fields are a
-    spike on a foot. A fitted Gaussian follows the spike; this tells of the foot.
+    The residual stream carries a token's own patch through every block, so most fields are a spike,
+    which a fitted Gaussian follows, on a wide foot, which this measures.
 
     Args:
-        field: (H, W), of ``centre_features``.
+        field: (H, W), of ``center_features``.
         patch_size: Side of a patch, in pixels.
     """
     grid = tuple(-(-side // patch_size) for side in field.shape)
-    top, left = (place * patch_size for place in centre_token(grid))
+    top, left = (place * patch_size for place in center_token(grid))
     total = field.sum()
     own = field[top : top + patch_size, left : left + patch_size].sum()
     return float(1 - own / total) if total > 0 else float('nan')
 
 
 @contextmanager
-def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
-    """Let a network run with another PE table for a while.
+def pe_state(vit: PlainViT, state: str, seed: int = 0) -> Iterator[None]:
+    """Replace the PE table of a network for a while.
 
     Args:
         vit: The network, changed in place and back.
         state: ``as it is``; ``zeroed``, which leaves the biases of the PE norms; or
-            ``re-initialised``, drawn as before training, with the norms as trained.
-        seed: Of the draw.
+            ``re-initialized``, drawn as before training, with the norms as trained.
+        seed: Seed of the draw.
 
     Raises:
-        ValueError: If the state is unknown, there is no PE to change, or none that was drawn.
+        UserError: If the state is unknown, there is no PE to change, or it is a fixed sinusoid.
     """
     if state not in PE_STATES:
         raise UserError(f'unknown state of the PE {state!r}; choose one of {", ".join(PE_STATES)}')
@@ -138,7 +140,7 @@ def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
             generator = torch.Generator().manual_seed(seed)
             for r in rows:
                 r.zero_()
-                if state == 're-initialised':
+                if state == 're-initialized':
                     drawn = torch.empty(r.shape)
                     nn.init.trunc_normal_(drawn, std=0.02, generator=generator)
                     r.copy_(drawn)
@@ -150,13 +152,13 @@ def pe_state(vit: MPVGViT, state: str, seed: int = 0) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class LearntGaussian:
+class LearnedGaussian:
     """The Gaussian attention bias of a block.
 
     Attributes:
         block: Index of the block.
         amplitude: a of ``a^2 exp(...)``, of each head or of all.
-        sigma: Width in patches, likewise; its sign says nothing.
+        sigma: Width in patches, of each head or of all; its sign has no meaning.
     """
 
     block: int
@@ -164,10 +166,10 @@ class LearntGaussian:
     sigma: tuple[float, ...]
 
 
-def learnt_gaussians(vit: MPVGViT) -> list[LearntGaussian]:
-    """The Gaussian attention biases of a network; none for a network without."""
+def learned_gaussians(vit: PlainViT) -> list[LearnedGaussian]:
+    """List the Gaussian attention biases of a network."""
     return [
-        LearntGaussian(
+        LearnedGaussian(
             index,
             tuple(block.attn.bias.a.detach().tolist()),
             tuple(block.attn.bias.sigma.detach().tolist()),
@@ -175,3 +177,78 @@ def learnt_gaussians(vit: MPVGViT) -> list[LearntGaussian]:
         for index, block in enumerate(vit.blocks)
         if block.attn.bias is not None
     ]
+
+
+@dataclass(frozen=True)
+class MeasuredField:
+    """An effective receptive field and its Gaussian.
+
+    Attributes:
+        size: (H, W) of the images, in pixels.
+        state: State of the PE, one of ``PE_STATES``.
+        place: ``block 3``, or ``end`` for the network's output.
+        field: (H, W), of sum 1.
+        fit: Its Gaussian, in pixels, of a quarter of a patch at least.
+        outside: Share of the field outside the center token's own patch.
+        spread: Root mean square distance along y and x from its center of mass, in pixels.
+    """
+
+    size: tuple[int, int]
+    state: str
+    place: str
+    field: np.ndarray
+    fit: GaussianFit
+    outside: float
+    spread: tuple[float, float]
+
+
+def measure_fields(
+    model: InspectedModel,
+    images: Callable[[tuple[int, int], str], Iterable[Tensor]],
+    sizes: Sequence[tuple[int, int]],
+    states: Sequence[str] = PE_STATES,
+) -> Iterator[MeasuredField]:
+    """Measure the receptive fields of the center token.
+
+    Args:
+        model: The model.
+        images: (size, state) -> batches of images of that size.
+        sizes: (H, W) in pixels.
+        states: States of the PE, see ``states_of``.
+
+    Yields:
+        For every size and state the field of every block and that of the network's output.
+    """
+    patch_size = model.vit.patch_embed.patch_size
+    for size in sizes:
+        for state in states:
+            with pe_state(model.vit, state):
+                fields = accumulate_fields(center_features(model.vit), images(size, state))
+            for place, field in zip(places_of(model), fields):
+                yield MeasuredField(
+                    tuple(size),
+                    state,
+                    place,
+                    field,
+                    # An even patch is 0.29 of its side wide; what is narrower is a part of one.
+                    fit_gaussian(field, patch_size / 4) if field.any() else NO_FIT,
+                    share_outside(field, patch_size),
+                    field_spread(field),
+                )
+
+
+def states_of(model: InspectedModel, wanted: Sequence[str] = PE_STATES) -> tuple[str, ...]:
+    """Return the states of the PE, of those that are wanted, that a model can have.
+
+    A fixed sinusoid cannot be re-initialized; a network without a PE is as it is.
+    """
+    position_embedding = model.vit.position_embedding
+    if position_embedding is None:
+        return PE_STATES[:1]
+    fixed = not isinstance(position_embedding.table, nn.Parameter)
+    return tuple(state for state in wanted if not (fixed and state == PE_STATES[2]))
+
+
+def places_of(model: InspectedModel) -> list[str]:
+    """Name the places of the fields of a model, in their order."""
+    return [*(f'block {index}' for index in range(len(model.vit.blocks))), 'end']

@@ -1,4 +1,4 @@
-"""Where predictions of a test run go: to the screen, to pictures, to files, by task."""
+"""Shows or writes the predictions of a test run, by task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def show_predictions(cfg: Config, show: bool, folder: str | None, wait_time: flo
     Args:
         cfg: The config of the run, changed in place.
         show: Whether they are shown in a window.
-        folder: Where pictures are kept.
+        folder: Folder for the pictures.
         wait_time: Seconds per shown picture.
     """
     hook = cfg.default_hooks.visualization
@@ -38,18 +38,18 @@ def show_predictions(cfg: Config, show: bool, folder: str | None, wait_time: flo
 
 
 def keep_predictions(cfg: Config, out: str) -> Callable[[], BaseMetric] | None:
-    """Arrange that predictions are written.
+    """Set up the writing of predictions.
 
     Args:
         cfg: The config of the run, changed in place.
         out: A folder for a segmenter's label maps, a ``.pkl`` file for all else.
 
     Returns:
-        What makes the metric that writes them, to be called once the runner is there; None where
-        the config's own metric does.
+        A function that makes the metric that writes them, to be called when the runner is there;
+        None where the config's own metric does.
 
     Raises:
-        ValueError: If ``out`` does not suit the task.
+        UserError: If ``out`` does not suit the task.
     """
     scope = cfg.get('default_scope')
     if scope == 'mmseg':

@@ -1,4 +1,4 @@
-"""The ground truth and the prediction of an image, drawn as upstream draws them."""
+"""Draws the ground truth and the prediction of an image with upstream's visualizers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from mmpvg.apis.inference.inferencers import visualizer_type
+from mmpvg.apis.inference.predictor import fixed_numpy_seed
 from mmpvg.apis.inference.reading import ImageReader, as_rgb, reader_of
-from mmpvg.utils.colors import COLORS
-from mmpvg.utils.fixed_seed import fixed_numpy_seed
+from mmpvg.utils.figure import COLORS
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-# mmengine keeps visualizers by their name, and gives an old one again.
+# mmengine returns an old visualizer of the same name.
 _NUMBERS = count()
 
 
 def predict(model: nn.Module, dataset: Dataset, index: int) -> BaseDataElement:
-    """What a model predicts on one item of a test set, together with the ground truth."""
+    """Predict on one item of a test set; the sample holds the ground truth too."""
     with torch.no_grad():
         (sample,) = model.test_step(pseudo_collate([dataset[index]]))
     return sample.cpu()
@@ -45,7 +45,7 @@ class SamplePainter:
         score_thr: Detections that do not score more are left out.
 
     Attributes:
-        class_colours: Class -> (red, green, blue).
+        class_colors: Class -> (red, green, blue).
     """
 
     def __init__(self, cfg: Config, metainfo: dict, score_thr: float = 0.5) -> None:
@@ -53,7 +53,7 @@ class SamplePainter:
         palette = metainfo.get('palette')
         if not palette or isinstance(palette, str) or len(palette) != len(classes):
             palette = [_rgb(index) for index in range(len(classes))]
-        self.class_colours = dict(zip(classes, map(tuple, palette)))
+        self.class_colors = dict(zip(classes, map(tuple, palette)))
         self._visualizer = VISUALIZERS.build(
             dict(type=visualizer_type(cfg), name=f'painter {next(_NUMBERS)}', alpha=0.6)
         )
@@ -71,11 +71,11 @@ class SamplePainter:
         return image.resize((image.width * scale, image.height * scale), Image.BICUBIC)
 
     def ground_truth(self, sample: BaseDataElement, scale: int = 1) -> Image.Image:
-        """The ground truth over the image, enlarged before it is drawn, for sharp labels."""
+        """The ground truth over the image, which is enlarged first."""
         return self._draw(sample, scale, draw_pred=False)
 
     def prediction(self, sample: BaseDataElement, scale: int = 1) -> Image.Image:
-        """The prediction over the image, likewise."""
+        """The prediction over the image, which is enlarged first."""
         return self._draw(sample, scale, draw_gt=False)
 
     def _draw(self, sample: BaseDataElement, scale: int, **parts: bool) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Predictions of a test run in a pickle file, without holding them in memory."""
+"""Writes predictions of a test run to a pickle file without holding them in memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NONE_LEFT = object()
 class _Streamed:
     """Keeps what a ``DumpResults`` collects in a temporary file beside the output.
 
-    mmengine holds the results of all processes in the memory of the first, twice. The file that is
-    written is the same: a pickled list of all results, in the order of the data set.
+    mmengine holds the results of all processes in the memory of the first, twice. The file is the
+    same: a pickled list of all results, in the order of the data set.
     """
 
     def __init__(self, out_file_path: str, **kwargs: Any) -> None:

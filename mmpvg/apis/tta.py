@@ -1,4 +1,4 @@
-"""Putting test-time augmentation into a config, as ``--tta`` asks."""
+"""Puts test-time augmentation into a config (``--tta``)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmpvg.datasets.unwrap import innermost_config
 from mmpvg.utils.errors import UserError
 
 _DET_META = (
@@ -24,20 +25,19 @@ _FLIPS = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
 
 
 def use_tta(cfg: Config) -> tuple[str, ...]:
-    """Wrap the model of a config and replace its test pipeline.
+    """Wrap the model of a config in ``tta_model`` and replace its pipeline by ``tta_pipeline``.
 
-    They come from ``tta_model`` and ``tta_pipeline``. A detector's or classifier's config may leave
-    either out: the image and its mirror image are merged then. Detectors are tested on boxes alone,
-    since mmdet merges no masks.
+    A detector's or classifier's config may leave out either: the image and its mirror image are
+    merged then. Detectors are tested on boxes alone, since mmdet merges no masks.
 
     Args:
         cfg: The config of the run, changed in place.
 
     Returns:
-        Prefixes of parameters of the checkpoint that the tested model does without.
+        Prefixes of parameters of the checkpoint that the tested model does not have.
 
     Raises:
-        ValueError: If a segmenter's config lacks either setting.
+        UserError: If a segmenter's config lacks either setting.
     """
     left_out: tuple[str, ...] = ()
     if cfg.get('default_scope') == 'mmdet':
@@ -50,41 +50,33 @@ def use_tta(cfg: Config) -> tuple[str, ...]:
             f'--tta needs {" and ".join(missing)} in the config; see configs/_base_/ for examples'
         )
     cfg.model = ConfigDict(**deepcopy(cfg.tta_model), module=cfg.model)
-    innermost_dataset(cfg.test_dataloader).pipeline = cfg.tta_pipeline
+    innermost_config(cfg.test_dataloader).pipeline = cfg.tta_pipeline
     return left_out
 
 
 def evaluators(cfg: Config) -> list[ConfigDict]:
-    """The test evaluators of a config, which may give one or a list."""
+    """Return the test evaluators of a config, which may have one or a list."""
     given = cfg.test_evaluator
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def innermost_dataset(loader: ConfigDict) -> ConfigDict:
-    """The data set of a dataloader's config inside its wrappers."""
-    dataset = loader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dataset
-
-
 def complete_for_detection(cfg: Config) -> None:
-    """Give a detector's config the settings that it leaves out: the image and its mirror image."""
+    """Add the settings that a detector's config lacks: the image and its mirror image."""
     if 'tta_model' not in cfg:
         nms = dict(type='nms', iou_threshold=0.5)
         cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
     if 'tta_pipeline' not in cfg:
-        steps = deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
+        steps = deepcopy(innermost_config(cfg.test_dataloader).pipeline)
         pack = [dict(type='PackDetInputs', meta_keys=_DET_META)]
         cfg.tta_pipeline = [*steps[:-1], dict(type='TestTimeAug', transforms=[_FLIPS, pack])]
 
 
 def complete_for_classification(cfg: Config) -> None:
-    """Give a classifier's config what it leaves out: the image and its mirror image."""
+    """Add the settings that a classifier's config lacks."""
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(type='AverageClsScoreTTA')
     if 'tta_pipeline' not in cfg:
-        *steps, pack = deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
+        *steps, pack = deepcopy(innermost_config(cfg.test_dataloader).pipeline)
         cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[_FLIPS, [pack]])]
 
 

@@ -14,7 +14,7 @@ from mmpvg.utils.errors import UserError
 _ATTENTION = r'MultiHeadDotProductAttention_1'
 _BLOCK = r'Transformer/encoderblock_(\d+)/'
 
-# One row a kind of array: its name, the name in timm's ViT, and how flax lays it out.
+# One row per kind of array: its name, the name in timm's ViT, and how flax lays it out.
 _ARRAYS = (
     (r'cls', 'cls_token', 'same'),
     (r'Transformer/posembed_input/pos_embedding', 'pos_embed', 'same'),
@@ -49,13 +49,10 @@ _LAYOUTS = {
 
 
 def read_augreg(path: str) -> tuple[dict[str, Tensor], int | None]:
-    """Read an AugReg file; arrays of objects, which would unpickle, are refused by numpy.
-
-    Args:
-        path: The ``.npz`` file.
+    """Read an AugReg file.
 
     Returns:
-        Name -> tensor, in the naming of timm's ViT, where arrays that no row of the table knows
+        Name -> tensor, in the naming of timm's ViT, in which arrays that are in no row of the table
         keep their name; and the number of attention heads, which is an axis of its arrays.
 
     Raises:
@@ -67,7 +64,7 @@ def read_augreg(path: str) -> tuple[dict[str, Tensor], int | None]:
         return _in_timms_naming(arrays, path)
     except UserError:
         raise
-    # What NumPy raises for text and for arrays of other axes is among them.
+    # ValueError and IndexError of text and of arrays of other axes.
     except (ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f'cannot read {path}: it is truncated or no AugReg file ({error})'

@@ -1,10 +1,8 @@
-"""How each source names the parts of a ViT: one small table a source.
+"""How each source names the parts of a ViT: one small table per source.
 
-A rename maps a source's name to ours, both as in ``re.sub``. Names that no row of a table knows
-are leftovers, and leftovers raise: what a network was trained with is never dropped in silence.
-
-Two names are kept for the fitting: ``pos_embed``, the table as it came, and ``dist_token``, DeiT's
-distillation token.
+A rename maps a source's name to ours, both as in ``re.sub``. Names that are in no table raise: what
+a network was trained with is never dropped without a word. Two names are kept for the fitting:
+``pos_embed``, the position embedding as it came, and ``dist_token``, DeiT's distillation token.
 """
 
 from __future__ import annotations
@@ -37,6 +35,17 @@ class Family:
     marks: tuple[str, ...]
     renames: Mapping[str, str]
     ignored: Mapping[str, str] = field(default_factory=dict)
+
+    def rename(self, name: str) -> str | None:
+        """Our name of a part, None if it has none."""
+        for pattern, renamed in self.renames.items():
+            if match := re.fullmatch(pattern, name):
+                return match.expand(renamed)
+        return None
+
+    def why_ignored(self, name: str) -> str | None:
+        """Why a part is left out, None if it is not."""
+        return next((why for kind, why in self.ignored.items() if re.fullmatch(kind, name)), None)
 
 
 _TIMM_RENAMES = {
@@ -184,10 +193,10 @@ MMSEG = Family(
     },
 )
 
-# The more particular first.
+# The more specific first.
 FAMILIES = (MMPVG, VIT_ADAPTER, LAPE, MAE, DEIT_III, DINOV2, TIMM, MMPRETRAIN, MMSEG)
 
-# What files that do not fit look like: a pattern of a name that tells, and what it tells.
+# What files that do not fit look like: a pattern of a name, and what has such names.
 _OTHERS = (
     (
         r'.*\.lora_[AB]\..*',
@@ -213,7 +222,7 @@ def find_family(names: Collection[str]) -> Family | None:
 
 
 def looks_like(names: Collection[str]) -> str:
-    """Say what names that fit no family, or that no table knows, look like."""
+    """What has such names, for those that fit no family or are in no table."""
     for pattern, what in _OTHERS:
         if any(re.fullmatch(pattern, name) for name in names):
             return f'it looks like {what}'

@@ -10,17 +10,12 @@ from mmengine.dist import all_reduce
 from mmengine.runner import Runner
 from torch import Tensor
 
-# Of a checkpoint, with that of mmengine's EMAHook.
+# Parts of a checkpoint, with that of mmengine's EMAHook.
 _PARTS = ('state_dict', 'ema_state_dict', 'optimizer')
 
 
 def require_finite(runner: Runner) -> None:
-    """Stop a run whose weights or optimizer state are not finite; they never become so again.
-
-    To be called by all processes.
-
-    Args:
-        runner: Of the training.
+    """Stop a run whose weights or optimizer state are not finite; to be called by all processes.
 
     Raises:
         RuntimeError: In all processes, if there is such a tensor in one; the message names it.
@@ -37,7 +32,7 @@ def require_finite(runner: Runner) -> None:
 
 
 def not_finite_in(checkpoint: Any) -> list[str]:
-    """Name the weights and the optimizer's values in a checkpoint that are not finite."""
+    """Names of the weights and the optimizer's values in a checkpoint that are not finite."""
     if not isinstance(checkpoint, dict):
         return []
     return _not_finite(_tensors({part: checkpoint.get(part) for part in _PARTS}))
@@ -62,7 +57,7 @@ def _not_finite(tensors: Iterator[tuple[str, Tensor]]) -> list[str]:
 
 
 def _is_mask(tensor: Tensor) -> bool:
-    """Whether a tensor is a mask that is added to logits, a buffer of some models."""
+    """Whether a tensor is a mask that some models add to logits."""
     return bool(((tensor == 0) | (tensor == -torch.inf)).all())
 
 

@@ -15,42 +15,14 @@ from mmpvg.utils.errors import UserError
 # Modules whose objects stand beside the weights in published checkpoints: arguments, configs,
 # optimizers, logged numbers. None of them is imported or called; a Placeholder takes their place.
 _MODULES = (
-    'argparse',
-    'collections',
-    'datetime',
-    'detectron2',
-    'functools',
-    'fvcore',
-    'lightning',
-    'lightning_fabric',
-    'mmcv',
-    'mmdet',
-    'mmengine',
-    'mmpretrain',
-    'mmseg',
-    'numpy',
-    'omegaconf',
-    'pathlib',
-    'pytorch_lightning',
-    'timm',
-    'torch.optim',
-    'typing',
-    'yacs',
-)
+    'argparse', 'collections', 'datetime', 'detectron2', 'functools', 'fvcore', 'lightning',
+    'lightning_fabric', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'mmseg', 'numpy', 'omegaconf',
+    'pathlib', 'pytorch_lightning', 'timm', 'torch.optim', 'typing', 'yacs',
+)  # fmt: skip
 _BUILTINS = (
-    'bool',
-    'bytes',
-    'dict',
-    'float',
-    'frozenset',
-    'getattr',
-    'int',
-    'list',
-    'object',
-    'slice',
-    'str',
-    'tuple',
-)
+    'bool', 'bytes', 'dict', 'float', 'frozenset', 'getattr', 'int', 'list', 'object', 'slice',
+    'str', 'tuple',
+)  # fmt: skip
 
 # Deeper than any checkpoint is nested. Code that walks through one recurses.
 MAX_DEPTH = 100
@@ -59,10 +31,7 @@ _NUMERIC = re.compile(r'[biufcSU]\d{1,6}')
 
 
 class RefusedFileError(UserError):
-    """A file that is not read: it asks for code to be run, is damaged, or is of another kind.
-
-    Whatever code it names has not run.
-    """
+    """A file that is not read: it asks for code to be run, is damaged, or is of another kind."""
 
 
 class Placeholder:
@@ -94,7 +63,7 @@ class Placeholder:
 class _PlainDict:
     """Becomes a dict, since torch fills nothing else."""
 
-    def __new__(cls, *args: Any) -> dict:
+    def __new__(cls, *args: Any) -> dict:  # type: ignore[misc]
         return {}
 
 
@@ -102,13 +71,10 @@ _PlainDict.__module__, _PlainDict.__qualname__ = 'collections', 'defaultdict'
 
 
 def placeholder_class(origin: str) -> type | None:
-    """The stand-in for a class or function that may stand beside weights.
+    """The stand-in for a class or function, None for one that has no business beside weights.
 
     Args:
         origin: Its module and name, also as Python 2 called them.
-
-    Returns:
-        None if it has no business in a checkpoint.
     """
     module, _, name = origin.rpartition('.')
     if origin == 'collections.defaultdict':
@@ -144,10 +110,9 @@ def placeholders_in(content: Any) -> set[str]:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if isinstance(node, Placeholder) or (
-            isinstance(node, type) and issubclass(node, Placeholder)
-        ):
-            found.add(node.origin)
+        kind = node if isinstance(node, type) else type(node)
+        if issubclass(kind, Placeholder):
+            found.add(kind.origin)
         elif isinstance(node, dict):
             waiting += [*node, *node.values()]
         elif isinstance(node, (list, tuple, set, frozenset)):
@@ -164,9 +129,6 @@ def build_numbers(content: Any) -> Any:
     Args:
         content: What a file holds; containers are changed in place.
 
-    Returns:
-        The same with the numbers.
-
     Raises:
         RefusedFileError: If it is nested too deeply.
         ValueError: If the bytes of an array do not fit its shape or its type.
@@ -182,22 +144,20 @@ def build_numbers(content: Any) -> Any:
         if depth > MAX_DEPTH:
             raise RefusedFileError(f'it is nested more than {MAX_DEPTH} levels deep')
         done[id(node)] = node, node
+        inner = functools.partial(build, depth=depth + 1)
         built = node
-
-        def inner(child: Any) -> Any:
-            return build(child, depth + 1)
-
         if isinstance(node, dict):
             items = list(node.items())
             node.clear()
-            for key, value in items:
+            for key, value in items:  # the update of a Counter would add
                 node[inner(key)] = inner(value)
         elif isinstance(node, list):
-            node[:] = [inner(child) for child in node]
+            node[:] = map(inner, node)
+        elif isinstance(node, Placeholder):
+            if node.origin in _BUILDERS:
+                built = _BUILDERS[node.origin](node, inner)
         elif type(node) in (tuple, set, frozenset):
-            built = type(node)([inner(child) for child in node])
-        elif isinstance(node, Placeholder) and node.origin in _BUILDERS:
-            built = _BUILDERS[node.origin](node, inner)
+            built = type(node)(map(inner, node))
         done[id(node)] = node, built
         return built
 
@@ -211,8 +171,7 @@ def _dtype(node: Any) -> np.dtype | None:
     name = node.args[0]
     if not isinstance(name, str) or not _NUMERIC.fullmatch(name):
         return None
-    order = node.state[1] if node.state else '='
-    return np.dtype(name).newbyteorder(order)
+    return np.dtype(name).newbyteorder(node.state[1] if node.state else '=')
 
 
 def _array(node: Placeholder, inner: Callable) -> Any:

@@ -9,22 +9,20 @@ from typing import Any
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-from mmpvg.checkpoints.reading import download
-from mmpvg.checkpoints.safe_load import RefusedFileError, load_pth, placeholders_in
 from mmpvg.utils.errors import MissingFileError, UserError
 
 from .finite_state import first_of, not_finite_in
+from .reading import download
+from .safe_load import RefusedFileError, load_pth, placeholders_in
 
 
 def read_checkpoint(source: str | Path, whole: bool = False) -> Any:
-    """Read a checkpoint through ``mmpvg.checkpoints.load_pth``.
-
-    The text of a config that mmengine would evaluate on resume is left out.
+    """Read a checkpoint through ``load_pth``, without a config that mmengine would evaluate.
 
     Args:
         source: A file, a URL, or a name of mmengine's model zoos, such as ``torchvision://resnet50``.
-        whole: Refuse a checkpoint of which a part is not built: a run that resumes from it would go
-            on differently. Weights alone do not need the rest.
+        whole: Refuse a checkpoint of which a part is not built or not finite: a run that resumes
+            from it would continue differently. Weights alone do not need the rest.
 
     Returns:
         What it holds, on the CPU.
@@ -58,7 +56,7 @@ def read_checkpoint(source: str | Path, whole: bool = False) -> Any:
             f'cannot resume from {path}: {first_of(bad)} is not finite; resume from an earlier one'
         )
     if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
-        # mmengine evaluates this one on resume. Its own checkpoints have 'cfg', which it leaves be.
+        # mmengine evaluates this one on resume; its own checkpoints have 'cfg'.
         checkpoint['meta'].pop('config', None)
     if source.startswith('mmcls://'):
         checkpoint = mmengine_checkpoint._process_mmcls_checkpoint(checkpoint)
@@ -68,8 +66,7 @@ def read_checkpoint(source: str | Path, whole: bool = False) -> Any:
 def read_checkpoints_safely(resumed: str | None = None) -> None:
     """Let all of mmengine in this process read through ``read_checkpoint``, for a script.
 
-    Its own loaders unpickle. ``load_from``, ``--resume`` and ``Pretrained`` of any part of a model
-    go through the loaders that this replaces.
+    Replaces the loaders behind ``load_from``, ``--resume`` and ``Pretrained``, which unpickle.
 
     Args:
         resumed: The checkpoint that the run resumes from, which is to be read whole.
@@ -85,7 +82,7 @@ def read_checkpoints_safely(resumed: str | None = None) -> None:
 
 
 def _url_of(source: str) -> str | None:
-    """Where a checkpoint is to be downloaded from; None for a file."""
+    """URL of a checkpoint; None for a file."""
     scheme, separator, name = source.partition('://')
     if not separator:
         return None

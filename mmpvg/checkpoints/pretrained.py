@@ -10,10 +10,9 @@ from mmengine.model.weight_init import update_init_info
 from torch import nn
 
 from mmpvg.registry import WEIGHT_INITIALIZERS
-from mmpvg.utils.errors import UserError
 
-from ..models.backbones import MPVGViT
-from .fitting import PE_NORM_STARTS, fit
+from ..models.backbones import PlainViT
+from .fitting import check_pe_norms, fit
 from .reading import read_weights
 from .report import LoadReport
 from .source import recognise
@@ -21,14 +20,13 @@ from .source import recognise
 
 @WEIGHT_INITIALIZERS.register_module()
 class PretrainedViT:
-    """Start a ``MPVGViT`` from any plain ViT that people have.
+    """Initialize an ``MPVGViT`` from a plain ViT of another project.
 
     Reads timm models by name, and files, folders or URLs of DeiT, DeiT III, AugReg, MAE, DINOv2,
     LaPE, GAB, ViTDet, ViT-Adapter, mmpretrain, mmseg and mmpvg (a backbone, or a classifier,
-    detector or segmenter that holds one).
-    The log gets a report: what was loaded, resized, started anew, and ignored for which reason. A
-    part of the source's ViT that would be lost raises, and so does a file that fits nothing;
-    nothing is loaded then.
+    detector or segmenter that holds one). The log gets a report: what was loaded, resized, newly
+    initialized, and ignored for which reason. A part of the source's ViT that would be lost raises,
+    and so does a file that fits nothing; nothing is loaded then.
 
     With ``pe_norms='zero'`` the upgrade changes nothing at first: into ``pvg`` or ``mpvg``, a
     network trained with the default delivery computes what it did, since new PE norms deliver zero,
@@ -61,8 +59,7 @@ class PretrainedViT:
         grid: Sequence[int] | None = None,
         pe_norms: str = 'zero',
     ) -> None:
-        if pe_norms not in PE_NORM_STARTS:
-            raise UserError(f"pe_norms must be 'zero' or 'one', got {pe_norms!r}")
+        check_pe_norms(pe_norms)
         self.checkpoint = checkpoint
         self.prefix = prefix
         self.key = key
@@ -74,10 +71,10 @@ class PretrainedViT:
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            TypeError: If the module is no MPVGViT.
+            TypeError: If the module is no ``PlainViT``.
             ValueError: If the source cannot be read or does not fit.
         """
-        if not isinstance(module, MPVGViT):
+        if not isinstance(module, PlainViT):
             raise TypeError(
                 f'mmpvg.PretrainedViT fills an MPVGViT, got {type(module).__name__}; put it in '
                 'init_cfg of the backbone, not of the whole model'
@@ -97,10 +94,10 @@ class PretrainedViT:
                 logger='current',
                 level=logging.WARNING,
             )
-        if report.pixels is not None and not report.has_imagenet_pixels():
+        if pixels := report.unlike_imagenet():
             print_log(
-                f"the images of {self.checkpoint} were not normalized as ImageNet's: set "
-                f'{report.tell_pixels()} in the data_preprocessor',
+                f"the images of {self.checkpoint} were not normalized as ImageNet's: set {pixels} "
+                'in the data_preprocessor',
                 logger='current',
                 level=logging.WARNING,
             )

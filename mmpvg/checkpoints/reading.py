@@ -22,7 +22,6 @@ from .safe_load import load_pth
 # Where projects keep the weights inside a checkpoint, in the order they are looked for.
 _WEIGHT_KEYS = ('state_dict', 'model', 'module', 'model_state_dict', 'teacher', 'network')
 
-
 # A file of torch that is no zip starts with this pickled number; another pickle holds objects.
 _TORCH_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 
@@ -42,17 +41,21 @@ class Pixels(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def __str__(self) -> str:
+        """As a data_preprocessor takes them."""
+        mean, std = ([round(value, 3) for value in values] for values in self)
+        return f'mean={mean}, std={std}'
+
 
 class Weights(NamedTuple):
     """Weights as a source has them.
 
     Attributes:
         tensors: Name -> tensor, on the CPU, in the source's own naming.
-        grid: Grid (h, w) of the position embedding in patches, where the source tells it.
-        num_heads: Attention heads, where the source tells them; weights do not.
+        grid: Grid (h, w) of the position embedding in patches, if the source gives it.
+        num_heads: Attention heads, if the source gives them; weights do not.
         left: Other entries of the file that hold weights too, for instance ``state_dict_ema``.
-        pixels: Mean and standard deviation that its images were normalized with, by channel, of
-            pixels from 0 to 255, where the source tells them.
+        pixels: How its images were normalized, if the source gives it.
         notes: What the user should know about the source.
     """
 
@@ -65,15 +68,15 @@ class Weights(NamedTuple):
 
 
 def read_weights(source: str, key: str | None = None) -> Weights:
-    """Read weights; nothing in them is ever executed.
+    """Read weights without running what a file holds.
 
     Args:
         source: ``timm://NAME`` (through timm, which downloads and caches; also
             ``timm://hf-hub:OWNER/NAME`` and ``timm://local-dir:FOLDER``), a URL (downloaded once
             into torch's hub folder), a file (``.pth`` and the like, ``.safetensors``, the ``.npz``
             of AugReg, or the ``.index.json`` of a sharded one), or a folder that holds one.
-        key: Entry of the file that holds the weights, for instance ``state_dict_ema``. Not needed
-            for the usual ones.
+        key: Entry of the file that holds the weights, for instance ``state_dict_ema``; found by
+            itself for the usual ones.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -105,14 +108,19 @@ def read_weights(source: str, key: str | None = None) -> Weights:
 def _read_file(path: str, key: str | None) -> Weights:
     if path.endswith('.index.json'):
         return _read_shards(path)
-    kind = _kind_of(path)
-    if kind == 'safetensors':
+    with open(path, 'rb') as file:
+        head = file.read(64)
+    # The first bytes decide, not the name.
+    if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < osp.getsize(path):
         return Weights(_read_safetensors(path))
-    if kind == 'npz':
+    zipped = head[:4] == b'PK\x03\x04'
+    if zipped and path.endswith('.npz'):
         tensors, num_heads = read_augreg(path)
         half = (127.5,) * 3
         return Weights(tensors, num_heads=num_heads, pixels=Pixels(half, half))
-    return _unwrap(load_pth(path), path, key)
+    if zipped or (head[:1] == b'\x80' and _TORCH_MAGIC in head):
+        return _unwrap(load_pth(path), path, key)
+    raise UserError(f'cannot read {path}: {_why_not(path, head)}')
 
 
 def _read_folder(folder: str, key: str | None) -> Weights:
@@ -158,40 +166,27 @@ def _read_json(path: str) -> dict:
     return content
 
 
-def _kind_of(path: str) -> str:
-    """Tell the kind of a file by its first bytes; names lie."""
-    with open(path, 'rb') as file:
-        head = file.read(64)
-    if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < osp.getsize(path):
-        return 'safetensors'
-    if head[:4] == b'PK\x03\x04' and path.endswith('.npz'):
-        return 'npz'
-    if head[:4] == b'PK\x03\x04' or (head[:1] == b'\x80' and _TORCH_MAGIC in head):
-        return 'pth'
+def _why_not(path: str, head: bytes) -> str:
+    """What a file is that is no checkpoint."""
     if head[:1] == b'\x80':
-        raise UserError(
-            f'cannot read {path}: it is a pickle of objects, which may run anything, as those of '
-            "detectron2's model zoo. If you trust it, turn it into safetensors once: "
-            f'{convert_pickle_command(path)}'
+        code = (
+            'import pickle, torch, safetensors.torch as s; '
+            f'c = pickle.load(open({json.dumps(path)}, "rb"), encoding="latin1"); '
+            's.save_file({k: torch.as_tensor(v) for k, v in c.get("model", c).items()}, '
+            f'{json.dumps(osp.splitext(path)[0] + ".safetensors")})'
+        )
+        return (
+            "it is a pickle of objects, which may run anything, as those of detectron2's model "
+            f'zoo. If you trust it, turn it into safetensors once: python -c {shlex.quote(code)}'
         )
     if path.endswith('.safetensors'):
-        raise UserError(f'cannot read {path}: it is truncated or not safetensors; get it again')
-    shown = head.split(b'\n')[0][:40]
-    looks = 'empty' if not head else f'text or something else, starting with {shown!r}'
+        return 'it is truncated or not safetensors; get it again'
     if head.startswith(b'version https://git-lfs'):
-        looks = 'a git-lfs pointer: fetch the real file with `git lfs pull`'
-    raise UserError(f'cannot read {path}: it is no checkpoint but {looks}')
-
-
-def convert_pickle_command(path: str) -> str:
-    """The command that turns a trusted pickle of arrays into safetensors."""
-    code = (
-        'import pickle, torch, safetensors.torch as s; '
-        f'c = pickle.load(open({json.dumps(path)}, "rb"), encoding="latin1"); '
-        's.save_file({k: torch.as_tensor(v) for k, v in c.get("model", c).items()}, '
-        f'{json.dumps(osp.splitext(path)[0] + ".safetensors")})'
-    )
-    return f'python -c {shlex.quote(code)}'
+        return 'it is no checkpoint but a git-lfs pointer: fetch the real file with `git lfs pull`'
+    if not head:
+        return 'it is no checkpoint but empty'
+    shown = head.split(b'\n')[0][:40]
+    return f'it is no checkpoint but text or something else, starting with {shown!r}'
 
 
 def _read_safetensors(path: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ _IMAGENET = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 @dataclass
 class LoadReport:
-    """What was loaded, resized, started anew and left out.
+    """What was loaded, resized, newly initialized and ignored.
 
     Attributes:
         label: Where the weights come from.
@@ -24,8 +24,8 @@ class LoadReport:
         resized: Our name -> from what to what.
         new: Our name -> what it starts from, and why.
         ignored: Name in the file -> why.
-        notes: What the user should know about the network that results.
-        pixels: How the source's images were normalized, where it tells.
+        notes: What the user should know about the resulting network.
+        pixels: How the source's images were normalized, if it is known.
     """
 
     label: str
@@ -38,28 +38,24 @@ class LoadReport:
     notes: list[str] = field(default_factory=list)
     pixels: Pixels | None = None
 
-    def has_imagenet_pixels(self) -> bool:
-        """Whether the source's images were normalized as ImageNet's usually are."""
-        return self.pixels is None or all(
+    def unlike_imagenet(self) -> str:
+        """The normalization as a data_preprocessor takes it; '' if unknown or ImageNet's."""
+        same = self.pixels is None or all(
             abs(a - b) < 0.05
             for ours, theirs in zip(_IMAGENET, self.pixels)
             for a, b in zip(ours, theirs)
         )
-
-    def tell_pixels(self) -> str:
-        """The normalization as a data_preprocessor takes it."""
-        mean, std = ([round(value, 3) for value in values] for values in self.pixels)
-        return f'mean={mean}, std={std}'
+        return '' if same else str(self.pixels)
 
     def __str__(self) -> str:
-        """The report for a log, blocks of one kind in one line."""
+        """The report for a log, with the blocks of one kind in one line."""
         lines = [
             f'{self.label}, read as {self.family}:',
             f'  loaded   {len(self.loaded)} tensors, {sum(self.loaded.values()):,} values',
+            f'  heads    {self.heads}',
         ]
-        lines.append(f'  heads    {self.heads}')
         if self.pixels is not None:
-            lines.append(f'  pixels   {self.tell_pixels()}; the data_preprocessor must have these')
+            lines.append(f'  pixels   {self.pixels}; the data_preprocessor must have these')
         lines += [f'  resized  {name}: {how}' for name, how in self.resized.items()]
         lines += _grouped('new', self.new)
         lines += _grouped('ignored', self.ignored)
@@ -75,8 +71,7 @@ def _grouped(title: str, entries: Mapping[str, str]) -> list[str]:
         if reason == 'lies outside the backbone':
             kind = kind.split('.')[0] + '.*'
         groups.setdefault((kind, reason), []).append(name)
-    lines = []
-    for (kind, reason), names in groups.items():
-        shown = names[0] if len(names) == 1 else f'{kind} ({len(names)} tensors)'
-        lines.append(f'  {title:<8} {shown}: {reason}')
-    return lines
+    return [
+        f'  {title:<8} {names[0] if len(names) == 1 else f"{kind} ({len(names)} tensors)"}: {why}'
+        for (kind, why), names in groups.items()
+    ]

@@ -11,10 +11,10 @@ from mmengine.dist import broadcast_object_list
 from mmengine.logging import print_log
 from mmengine.runner import FlexibleRunner, Runner
 
-from mmpvg.checkpoints.safe_load import load_pth
 from mmpvg.utils.errors import UserError
 
 from .finite_state import first_of, not_finite_in
+from .safe_load import load_pth
 from .training_state import RUN_VARIABLE, missing_state
 
 _WITHOUT = 'without '
@@ -23,15 +23,13 @@ _LONGEST_PATH = 2**16
 
 
 def resume_from_latest(cfg: Config) -> None:
-    """Let a run that shall resume go on from the latest whole checkpoint of its folder, if any.
-
-    Without one it starts as its config says, from ``load_from`` if that is set.
+    """Set a run to resume from the latest whole checkpoint of its folder, if there is one.
 
     Args:
-        cfg: The config of the run, changed in place.
+        cfg: The config of the run, changed in place. Its ``load_from`` stays without a checkpoint.
 
     Raises:
-        ValueError: If there are checkpoints, but none that a training can go on from.
+        ValueError: If there are checkpoints, but none to resume from.
     """
     latest = latest_checkpoint(cfg.work_dir, _out_dir(cfg))
     cfg.resume = latest is not None
@@ -42,10 +40,10 @@ def resume_from_latest(cfg: Config) -> None:
 
 
 def resume_from(cfg: Config, checkpoint: str) -> None:
-    """Let a run resume from a checkpoint, or, when it was started again, from its own latest.
+    """Set a run to resume from a checkpoint, or, when it was started again, from its own latest.
 
-    The launching scripts name a run in the environment (``RUN_VARIABLE``); a requeue of a job
-    or a restart of its processes keeps the name, and checkpoints have it.
+    The launching scripts name a run in the environment (``RUN_VARIABLE``). A requeued job and
+    restarted processes have the same name, and the checkpoints that they wrote have it.
 
     Args:
         cfg: The config of the run, changed in place.
@@ -66,9 +64,6 @@ def agree_on_checkpoint(runner: Runner | FlexibleRunner) -> None:
     """Let all processes resume from what the first one chose.
 
     Others may see another state of a shared folder, or, on another host, none.
-
-    Args:
-        runner: Of the training, before it starts.
     """
     choice = [runner._resume, runner._load_from]
     broadcast_object_list(choice)
@@ -78,17 +73,17 @@ def agree_on_checkpoint(runner: Runner | FlexibleRunner) -> None:
 def latest_checkpoint(work_dir: str | Path, out_dir: str | None = None) -> str | None:
     """The checkpoint that ``last_checkpoint`` names, or the newest one if that is gone or damaged.
 
-    Files that hold no whole training state, such as ``best_*.pth`` (weights alone), are left out.
+    Files without a whole training state, such as ``best_*.pth`` (weights alone), are left out.
 
     Args:
-        work_dir: Folder of the run. It may have been moved since.
+        work_dir: Folder of the run, which may have been moved.
         out_dir: ``out_dir`` of CheckpointHook, if it has one.
 
     Returns:
         Its path; None if the run wrote none.
 
     Raises:
-        ValueError: If there are checkpoints, but none that a training can go on from.
+        ValueError: If there are checkpoints, but none to resume from.
     """
     work_dir = Path(work_dir)
     passed_over = []
@@ -112,10 +107,9 @@ def latest_checkpoint(work_dir: str | Path, out_dir: str | None = None) -> str |
 def _candidates(work_dir: Path, out_dir: str | None) -> list[Path]:
     """What ``last_checkpoint`` names, which need not exist, then the others, newest first."""
     named = _named_in(work_dir / 'last_checkpoint')
-    # CheckpointHook writes into a folder of the run's name there.
+    # CheckpointHook writes into a folder of the run's name in its out_dir.
     folders = {work_dir} | ({Path(out_dir, work_dir.name)} if out_dir else set())
     if named is not None and named.parent.name == work_dir.name:
-        # CheckpointHook's out_dir has a folder of the same name.
         folders.add(named.parent)
     if named is not None and not named.exists():
         named = work_dir / named.name
@@ -141,9 +135,9 @@ def _named_in(note: Path) -> Path | None:
 
 
 def _read(path: Path) -> tuple[str | None, str | None]:
-    """Why a training cannot go on from a file, None if it can; and the run that wrote it."""
+    """Why a run cannot resume from a file, None if it can; and the run that wrote it."""
     if path.is_dir():
-        # Of an engine that saves folders, and reads them itself.
+        # Some engines save folders, and read them themselves.
         return None, None
     if not path.is_file():
         return 'gone', None
@@ -165,7 +159,7 @@ def _out_dir(cfg: Config) -> str | None:
 
 
 def _log(message: str, level: int = logging.INFO) -> None:
-    # The processes of a run have not met yet.
+    # The processes of a run are not connected yet.
     if os.environ.get('RANK', '0') != '0':
         return
     print_log(f'mmpvg: {message}', logger='current', level=level)

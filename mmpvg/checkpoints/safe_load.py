@@ -1,14 +1,20 @@
-"""Reading checkpoint files from anywhere without ever running what they hold."""
+"""Reading checkpoint files without running what they hold."""
 
 from __future__ import annotations
 
+import pickletools
 import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from .inert import (
+    MAX_DEPTH,
     Placeholder,
     RefusedFileError,
     build_numbers,
@@ -16,10 +22,8 @@ from .inert import (
     placeholder_class,
     placeholders_in,
 )
-from .integrity import find_damage
-from .opcodes import names_in
 
-__all__ = ['Placeholder', 'RefusedFileError', 'load_pth', 'placeholders_in']
+__all__ = ['Placeholder', 'RefusedFileError', 'find_damage', 'load_pth', 'placeholders_in']
 
 # Since 2.5 torch takes a list of classes that are harmless.
 _TORCH_READS = hasattr(torch.serialization, 'safe_globals')
@@ -27,14 +31,18 @@ _TORCH_READS = hasattr(torch.serialization, 'safe_globals')
 # First bytes of a file in the format that torch.save wrote before 1.6: a pickled number.
 _STREAM = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 
+# Hashing a tuple visits the tuples in it as often as it refers to them.
+_MAX_TUPLES = 100_000
+_MARK = pickletools.markobject
+
 
 def load_pth(path: str | Path) -> Any:
     """Read a file of ``torch.save``; no code in it runs.
 
-    All checkpoints that this package reads come through here, but for safetensors and ``.npz``.
-    torch reads with ``weights_only=True``. Objects that well-known projects keep beside the weights
-    become ``Placeholder``, but for NumPy's numbers and arrays and
-    mmengine's logged numbers, which are built from their bytes.
+    All checkpoints of this package are read here, except safetensors and ``.npz``. torch reads with
+    ``weights_only=True``. Objects that well-known projects keep beside the weights become
+    ``Placeholder``, but NumPy's numbers and arrays and mmengine's logged numbers are built from
+    their bytes.
 
     Args:
         path: The file.
@@ -81,27 +89,132 @@ def _read(path: Path) -> Any:
         head = file.read(len(_STREAM))
     archive = head.startswith(b'PK')
     if archive:
-        _check_archive(path)
+        if damage := find_damage(path):
+            raise RefusedFileError(f'it is {damage}; download it again')
+        # torch before 2.6 runs such a program even with weights_only=True.
+        if 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records():
+            raise RefusedFileError(
+                'it is a TorchScript program, not weights; save the state_dict() of the model'
+            )
     elif head != _STREAM:
         raise RefusedFileError(
             'it is truncated or no checkpoint of torch; a plain pickle is not read, because it '
             'may run any code: save the weights with torch.save or as safetensors'
         )
-    names = names_in(path, archive)
+    names = _names_in(path, archive)
     if not _TORCH_READS:
         from .unpickler import read_archive, read_stream
 
         return read_archive(path) if archive else read_stream(path)
-    inert = [found for found in map(placeholder_class, names) if found]
-    with torch.serialization.safe_globals(inert):
+    with torch.serialization.safe_globals([c for n in names if (c := placeholder_class(n))]):
         return torch.load(path, map_location='cpu', weights_only=True)
 
 
-def _check_archive(path: Path) -> None:
-    if damage := find_damage(path):
-        raise RefusedFileError(f'it is {damage}; download it again')
-    # As torch looks for it: before 2.6 it runs a program even with weights_only=True.
-    if 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records():
-        raise RefusedFileError(
-            'it is a TorchScript program, not weights; save the state_dict() of the model instead'
-        )
+def find_damage(path: str | Path) -> str | None:
+    """Check a file against the checksums that ``torch.save`` wrote into it.
+
+    ``torch.save`` writes a zip archive with a CRC-32 of every member, which ``torch.load`` does not
+    verify. The file is read once, in pieces of 1 MiB; nothing is unpickled.
+
+    Args:
+        path: The file.
+
+    Returns:
+        None if the file is a whole torch archive; otherwise what is wrong, to follow "it is".
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+    with Path(path).open('rb') as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                # torch finds members whatever their case, and not always those of zipfile.
+                names = [name.casefold() for name in archive.namelist()]
+                if not any(name.endswith('/data.pkl') for name in archive.namelist()):
+                    return 'a zip archive, but not one of torch.save (it has no data.pkl)'
+                # Compressed, a small file may hold any number of bytes.
+                if any(member.compress_type for member in archive.infolist()):
+                    return (
+                        'compressed, which torch.save never does: a TorchScript program, or packed '
+                        'by another program'
+                    )
+                if len(set(names)) < len(names):
+                    return 'damaged: it has two members of one name'
+                damaged = archive.testzip()
+        except zipfile.BadZipFile:
+            return 'empty, truncated, or not a zip archive as torch.save writes it'
+        except (OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:
+            # Of a damaged directory of members.
+            return f'damaged ({type(error).__name__}: {error})'
+    return None if damaged is None else f'damaged: the checksum of {damaged} does not match'
+
+
+def _names_in(path: Path, archive: bool) -> set[str]:
+    """Classes and functions that the pickles of a file name, if its tuples can be hashed.
+
+    Python hashes a tuple (the key of a dict) without a limit of depth, which ends the process. So
+    the instructions of the pickles are followed here, without running them, before the file is
+    read.
+    """
+    names = set()
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    for code, argument in _opcodes(path, archive):
+        if code.name == 'GLOBAL':
+            names.add(argument.replace(' ', '.'))
+        try:
+            _follow(code, argument, stack, memo)
+        except (IndexError, KeyError, TypeError, ValueError):
+            raise RefusedFileError(
+                f'it is damaged: its pickle takes what is not there ({code.name}); get it again'
+            ) from None
+        if stack and stack[-1] is not _MARK:
+            depth, number = stack[-1]
+            if depth > MAX_DEPTH:
+                raise RefusedFileError(f'it nests tuples more than {MAX_DEPTH} levels deep')
+            if number > _MAX_TUPLES:
+                raise RefusedFileError(f'it has a tuple of more than {_MAX_TUPLES} tuples')
+        if code.name == 'STOP':
+            stack, memo = [], {}
+    return names
+
+
+def _follow(code: pickletools.OpcodeInfo, argument: Any, stack: list, memo: dict) -> None:
+    """Keep the stack of an unpickler, of each object only depth and number of its tuples."""
+    if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
+        memo[len(memo) if argument is None else argument] = stack[-1]
+        return
+    if code.name in ('GET', 'BINGET', 'LONG_BINGET'):
+        stack.append(memo[argument])
+        return
+    if code.name == 'MARK':
+        stack.append(_MARK)
+        return
+    taken = []
+    for wanted in reversed(code.stack_before):
+        if wanted is _MARK:
+            while (value := stack.pop()) is not _MARK:
+                taken.append(value)
+        elif wanted is not pickletools.stackslice:
+            taken.append(stack.pop())
+    if code.name == 'DUP':
+        stack += taken * 2
+    elif code.name.startswith('TUPLE'):
+        depths, numbers = zip((0, 0), *taken)
+        stack.append((1 + max(depths), 1 + sum(numbers)))
+    else:
+        # No other container is hashed by what it holds.
+        stack += [(0, 0)] * len(code.stack_after)
+
+
+def _opcodes(path: Path, archive: bool) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
+    # What is no pickle is refused by the reader, which stops at the same instruction.
+    with path.open('rb') as file, suppress(ValueError):
+        # Without an archive: a magic number, a version, the machine, the content, the storages.
+        pickles: list[IO[bytes] | bytes] = [file] * 5
+        if archive:
+            with zipfile.ZipFile(file) as members:
+                pickles = [members.read(n) for n in members.namelist() if n.endswith('/data.pkl')]
+        for content in pickles:
+            for code, argument, _ in pickletools.genops(content):
+                yield code, argument

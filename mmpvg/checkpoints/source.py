@@ -1,4 +1,4 @@
-"""Recognising a ViT in a file and giving its parts our names."""
+"""Recognizing a ViT in a file and giving its parts our names."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from mmpvg.utils.errors import UserError
 
 from .families import DEIT_III, TIMM, find_family, looks_like
 from .reading import Pixels, Weights
+from .resize import Grid, split_rows
 
 _STEM = re.compile(r'(.*?)patch_embed\.proj(ection)?\.weight')
 
+_READ_AS_TIMM = (
+    'another network, which a file does not show: if it may be one, read it as timm://NAME or as a '
+    "folder with timm's config.json, which compares the features"
+)
 _NORMS_AFTER = (
-    "timm's *_rpn_* models have these parts and norm after the branches, which is another network "
-    'and which a file does not tell: if it may be one, read it as timm://NAME or as a folder with '
-    "timm's config.json, which compares the features"
+    "timm's *_rpn_* models have these parts and norm after the branches, which is " + _READ_AS_TIMM
 )
 _MAY_BE_ROTARY = (
     "timm's *_rope_ape_* models saved to a file have DeiT III's names and a rotary position "
-    'embedding, which is another network and which a file does not tell: if it may be one, read it '
-    "as timm://NAME or as a folder with timm's config.json, which compares the features"
+    'embedding, which is ' + _READ_AS_TIMM
 )
 
 # Axes of the parts whose shapes are used before they are compared with the backbone's.
@@ -44,23 +46,23 @@ _TOKENS = (
 
 @dataclass
 class SourceViT:
-    """A stranger's ViT in our naming, its position embedding still as it came.
+    """A ViT of another project in our naming, its position embedding (PE) as it came.
 
     Attributes:
         label: Where it comes from, for messages.
         family: Whose naming it had.
-        tensors: Our name -> tensor. A table in ``pos_embed`` is flat, (1, rows, D).
-        grid: Grid (h, w) of the table, where the source tells it.
-        num_heads: Attention heads, where the source tells them: its weights seldom do.
+        tensors: Our name -> tensor. A PE in ``pos_embed`` is flat, (1, rows, D).
+        grid: Grid (h, w) of the PE, if it is known.
+        num_heads: Attention heads, if they are known: weights seldom show them.
         ignored: Name in the file -> why it is left out.
         notes: What the user should know about the source.
-        pixels: How its images were normalized, where the source tells.
+        pixels: How its images were normalized, if it is known.
     """
 
     label: str
     family: str
     tensors: dict[str, Tensor]
-    grid: tuple[int, int] | None = None
+    grid: Grid | None = None
     num_heads: int | None = None
     ignored: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -77,6 +79,23 @@ class SourceViT:
         """Channels D."""
         return self.tensors['patch_embed.proj.weight'].shape[0]
 
+    def split_pe(
+        self, grid: Grid | None = None, native_grid: Grid | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Split ``pos_embed``; see ``split_rows``.
+
+        Returns:
+            Extra token -> its rows, (1, n, D), for those that have some; the table, (1, h, w, D).
+        """
+        rows = self.tensors['pos_embed']
+        if rows.ndim == 4:  # as SAM's: the grid is the shape
+            return {}, rows
+        extra: list[str] = [n for n in ('cls_token', 'dist_token') if n in self.tensors]
+        if 'register_tokens' in self.tensors:
+            extra += ['register_tokens'] * self.tensors['register_tokens'].shape[1]
+        found, table = split_rows(rows, tuple(extra), grid or self.grid, native_grid, self.label)
+        return {name: some for name, some in found.items() if some.shape[1]}, table
+
 
 def recognise(weights: Weights, label: str, prefix: str | None = None) -> SourceViT:
     """Give the parts of a ViT our names.
@@ -88,18 +107,17 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
             unless the file holds several ViTs.
 
     Raises:
-        ValueError: If no ViT of a known family is in the file, several are, or a part of the ViT is
-            in no table. Also if a part is not of floating-point numbers or has other axes.
+        ValueError: If the file holds no ViT of a known family or several, or if a part of the ViT
+            is in no table, is not of floating-point numbers or has other axes.
     """
     prefix = _find_prefix(weights.tensors, label) if prefix is None else prefix
     inside = {n[len(prefix) :]: t for n, t in weights.tensors.items() if n.startswith(prefix)}
     family = find_family(inside)
     if family is None:
-        names = inside or weights.tensors
         raise UserError(
-            f'{label} holds no plain ViT under prefix {prefix!r}: {looks_like(names)}. '
-            'timm, DeiT, DeiT III, AugReg, MAE, DINOv2, LaPE, ViTDet, ViT-Adapter, mmpretrain, '
-            'mmseg and mmpvg are read'
+            f'{label} holds no plain ViT under prefix {prefix!r}: '
+            f'{looks_like(inside or weights.tensors)}. timm, DeiT, DeiT III, AugReg, MAE, DINOv2, '
+            'LaPE, ViTDet, ViT-Adapter, mmpretrain, mmseg and mmpvg are read'
         )
     source = SourceViT(
         label,
@@ -116,14 +134,14 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
             source.ignored[name] = 'lies outside the backbone'
     leftovers = []
     for name, tensor in inside.items():
-        if (renamed := _rename(name, family.renames)) is not None:
+        if renamed := family.rename(name):
             _check_tensor(tensor, renamed, f'{prefix}{name} of {label}')
             source.tensors[renamed] = tensor
-        elif (reason := _reason(name, family.ignored)) is not None:
+        elif reason := family.why_ignored(name):
             source.ignored[prefix + name] = reason
         else:
             leftovers.append(name)
-    # Of a bare ViT, heads and the like have no prefix to tell them apart.
+    # A ViT without a prefix may have heads and the like among its own names.
     if leftovers:
         raise UserError(
             f'{label} was read as a {family.name} ViT, but {len(leftovers)} of its parts have no '
@@ -139,12 +157,12 @@ def recognise(weights: Weights, label: str, prefix: str | None = None) -> Source
 
 
 def _check_tensor(tensor: Tensor, name: str, label: str) -> None:
-    """Refuse what no weights are: other numbers would be converted to others without a word."""
+    """Refuse what no weights are, which loading would convert without a word."""
     shape = tuple(tensor.shape)
     if tensor.is_meta or tensor.layout is not torch.strided:
         kind = 'a meta tensor without values' if tensor.is_meta else str(tensor.layout)
         raise UserError(f'{label}, of shape {shape}, is {kind}; save its dense values')
-    # Of BatchNorm, the steps that it has seen.
+    # BatchNorm counts its steps.
     if not tensor.is_floating_point() and not name.endswith('.num_batches_tracked'):
         raise UserError(
             f'{label}, of shape {shape}, is {tensor.dtype}, not floating point: its values are '
@@ -157,7 +175,7 @@ def _check_tensor(tensor: Tensor, name: str, label: str) -> None:
 
 
 def _straighten(source: SourceViT) -> None:
-    """Give parts that have other axes in some sources ours, and read the heads off the weights."""
+    """Give parts that have other axes in some sources ours, and find the number of heads."""
     tensors = source.tensors
     if 'pos_embed' in tensors and tensors['pos_embed'].ndim == 2:  # LaPE's 1-D sinusoid
         tensors['pos_embed'] = tensors['pos_embed'][None]
@@ -181,7 +199,7 @@ def _straighten(source: SourceViT) -> None:
 
 
 def _may_norm_after(tensors: Collection[str]) -> bool:
-    """Whether the parts are those of timm's ``*_rpn_*`` models, whose file tells no order."""
+    """Whether the parts are those of timm's ``*_rpn_*`` models too."""
     without = ('blocks.0.attn.qkv.bias', 'blocks.0.ls1.gamma', 'cls_token')
     relative = 'blocks.0.attn.rel_pos.mlp.fc1.weight' in tensors
     return not any(name in tensors for name in without) and (
@@ -190,14 +208,14 @@ def _may_norm_after(tensors: Collection[str]) -> bool:
 
 
 def _heads_of(tensors: Mapping[str, Tensor], dims: int) -> int | None:
-    """Attention heads as far as the weights of a relative position or a Gaussian bias tell."""
+    """Attention heads, if a relative position or a Gaussian bias shows them."""
     mlp, rows, amplitudes = (
         tensors.get(f'blocks.0.attn.{part}')
         for part in ('rel_pos.mlp.fc2.weight', 'rel_pos.rows', 'bias.a')
     )
     if mlp is not None:
         return mlp.shape[0]
-    if rows is not None and rows.ndim == 2:
+    if rows is not None:
         return dims // rows.shape[1]
     return len(amplitudes) if amplitudes is not None and amplitudes.numel() > 1 else None
 
@@ -214,14 +232,3 @@ def _find_prefix(tensors: Mapping[str, Tensor], label: str) -> str:
             f'{label} holds several ViTs, at {", ".join(map(repr, found))}; choose one with prefix='
         )
     return found[0]
-
-
-def _rename(name: str, renames: Mapping[str, str]) -> str | None:
-    for pattern, renamed in renames.items():
-        if match := re.fullmatch(pattern, name):
-            return match.expand(renamed)
-    return None
-
-
-def _reason(name: str, ignored: Mapping[str, str]) -> str | None:
-    return next((why for pattern, why in ignored.items() if re.fullmatch(pattern, name)), None)

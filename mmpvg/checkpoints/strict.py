@@ -1,4 +1,4 @@
-"""Weights that fit a model wholly, or are refused."""
+"""Loading weights that fit a model wholly, or refusing them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def load_weights(model: nn.Module, checkpoint: str | Path) -> None:
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
-        ValueError: If it is not read, or does not fit the model.
+        ValueError: If it is refused, or does not fit the model.
     """
     fit_weights(model, read_checkpoint(checkpoint), str(checkpoint))
 
 
 def fit_weights(model: nn.Module, checkpoint: Any, source: str | None) -> None:
-    """Load a checkpoint that was read, likewise.
+    """Load all weights of a state dict, or of a dict that holds one, and no others.
 
     Args:
         model: The model.
-        checkpoint: A state dict, or a dict that holds one.
+        checkpoint: What was read.
         source: Where it is from, for the message.
 
     Raises:
@@ -54,7 +54,7 @@ def fit_weights(model: nn.Module, checkpoint: Any, source: str | None) -> None:
 def strict_loading(
     runner: Runner, source: str | None, left_out: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Let a runner load checkpoints wholly or not at all; mmengine's leaves out what does not fit.
+    """Let a runner refuse checkpoints that do not fit its model, which mmengine loads in part.
 
     Args:
         runner: Just built. It loads when it tests, after its hooks have started.
@@ -91,15 +91,15 @@ def _misfits_named(source: str | None) -> Iterator[None]:
         if not str(error).startswith('The model and loaded state dict do not match'):
             raise
         raise UserError(
-            f'{source} does not fit the model of the config: {_in_few_words(str(error))}. Give the '
+            f'{source} does not fit the model of the config: {_shorten(str(error))}. Give the '
             'config that it was trained with, with the same --cfg-options'
         ) from error
 
 
-def _in_few_words(misfit: str) -> str:
+def _shorten(misfit: str) -> str:
     """The message of mmengine, which lists each key, with some of them."""
     lines = [line.strip() for line in misfit.splitlines()[1:] if line.strip()]
-    told = []
+    kept = []
     for line in lines[:3] + lines[3:][-2:]:
         what, _, keys = line.partition(' in source state_dict: ')
         parts = defaultdict(list)
@@ -109,5 +109,5 @@ def _in_few_words(misfit: str) -> str:
             few[0] + (f' (and {len(few) - 1} more of {part})' if len(few) > 1 else '')
             for part, few in parts.items()
         ]
-        told.append(f'{what}: {", ".join(some)}' if some else line)
-    return '; '.join(told)
+        kept.append(f'{what}: {", ".join(some)}' if some else line)
+    return '; '.join(kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.utils import digit_version
@@ -19,8 +20,8 @@ from .reading import Pixels, Weights
 from .safe_load import RefusedFileError, load_pth
 from .source import recognise
 
-# Relative differences of features. Equal networks differ by rounding, GELU's tanh approximation
-# makes about 1e-4, another order of norms or a rotary position embedding tens of percent.
+# Relative differences of features. Equal networks differ by rounding, GELU's tanh approximation by
+# about 1e-4, another order of norms or a rotary position embedding by tens of percent.
 _SAME = 3e-5
 _ANOTHER = 1e-2
 
@@ -32,10 +33,10 @@ _RUNS_PROGRAMS = digit_version(torch.__version__) < digit_version('2.6')
 
 
 def read_timm(name: str) -> Weights:
-    """Read a pre-trained model of timm's.
+    """Read a pre-trained model through timm.
 
-    timm reads the weights. The files of a folder are read with ``load_pth`` before, which refuses
-    those that would run code; from the hub, a torch before 2.6 reads ``model.safetensors`` alone.
+    ``load_pth`` reads the files of a folder before, and refuses those that would run code. From the
+    hub, torch before 2.6 reads ``model.safetensors`` alone.
 
     Args:
         name: As ``timm.create_model`` takes it: ``deit_tiny_patch16_224.fb_in1k``,
@@ -69,9 +70,8 @@ def read_timm(name: str) -> Weights:
     except RefusedFileError:
         raise
     except Exception as error:  # timm, the hub and safetensors raise many kinds
-        # Local: of a hub that is not reached.
-        absent = type(error).__name__ in ('EntryNotFoundError', 'RemoteEntryNotFoundError')
-        if overlay and absent:
+        # A LocalEntryNotFoundError is of a hub that cannot be reached.
+        if overlay and type(error).__name__ in ('EntryNotFoundError', 'RemoteEntryNotFoundError'):
             raise UserError(
                 f'{name} has no model.safetensors, and torch {torch.__version__} might run code in '
                 'other files of the hub; use torch 2.6 or later, or download the file of weights '
@@ -85,12 +85,12 @@ def read_timm(name: str) -> Weights:
     return weights_of(model, f'timm://{name}')
 
 
-def weights_of(model: nn.Module, label: str) -> Weights:
-    """Take the weights out of a model of timm's, once it is found to be a plain ViT.
+def weights_of(model: Any, label: str) -> Weights:
+    """Take the weights out of a model of timm's that is a plain ViT.
 
-    Names and shapes do not tell everything: norms after the branches or rotary position embeddings
-    leave no trace in a state dict. So the weights are read as from a file, and the features of both
-    networks are compared on a small random image. The model is not the same afterwards.
+    Norms after the branches or rotary position embeddings leave no trace in names and shapes. So
+    the weights are read as from a file, and the features of both networks are compared on a small
+    random image. The model is not the same afterwards.
 
     Args:
         model: The model; its size is changed.
@@ -102,7 +102,11 @@ def weights_of(model: nn.Module, label: str) -> Weights:
     Raises:
         ValueError: If it is no plain ViT, or its features differ by more than a hundredth.
     """
-    weights = Weights(model.state_dict(), pixels=_pixels_of(model))
+    cfg = getattr(model, 'pretrained_cfg', None) or {}
+    pixels = None
+    if cfg.get('mean') and cfg.get('std'):
+        pixels = Pixels(*(tuple(255 * v for v in cfg[name]) for name in ('mean', 'std')))
+    weights = Weights(model.state_dict(), pixels=pixels)
     if recognise(weights, label).family == MMPVG.name:
         return weights  # our own network in timm's form
     grid = getattr(getattr(model, 'patch_embed', None), 'grid_size', None)
@@ -125,10 +129,20 @@ def weights_of(model: nn.Module, label: str) -> Weights:
 
 
 @torch.no_grad()
-def _compare(model: nn.Module, weights: Weights, label: str) -> float:
+def _compare(model: Any, weights: Weights, label: str) -> float:
     """Norm of the difference of features over the norm of timm's, on a small random image."""
-    _shrink(model)
-    grid = tuple(model.pos_embed.shape[1:3]) if _has_map(model) else model.patch_embed.grid_size
+    # A few patches; any position embedding serves the comparison.
+    table = getattr(model, 'pos_embed', None)
+    if table is not None and table.ndim == 4:
+        # SAM's, whose neck is not part of the ViT: two windows of 14 a side.
+        side = min(28, *table.shape[1:3])
+        model.pos_embed = nn.Parameter(table[:, :side, :side])
+        model.neck = nn.Identity()
+        grid = tuple(model.pos_embed.shape[1:3])
+    else:
+        if hasattr(model, 'set_input_size'):
+            model.set_input_size(tuple(8 * side for side in model.patch_embed.patch_size))
+        grid = model.patch_embed.grid_size
     source = recognise(weights._replace(tensors=model.state_dict(), grid=grid), label)
     arguments = backbone_arguments(source)
     if 'pe_type' in arguments:  # None, or a sinusoid, which a learnable table can hold
@@ -146,32 +160,10 @@ def _compare(model: nn.Module, weights: Weights, label: str) -> float:
     return ((theirs - ours).norm() / theirs.norm().clamp(min=1e-12)).item()
 
 
-def _shrink(model: nn.Module) -> None:
-    """Bring a model to a grid of a few patches; any position embedding serves the comparison."""
-    if _has_map(model):
-        # SAM's, whose neck is none of the ViT. Two windows of 14 a side.
-        side = min(28, *model.pos_embed.shape[1:3])
-        model.pos_embed = nn.Parameter(model.pos_embed[:, :side, :side])
-        model.neck = nn.Identity()
-    elif hasattr(model, 'set_input_size'):
-        model.set_input_size(tuple(8 * side for side in model.patch_embed.patch_size))
-
-
-def _has_map(model: nn.Module) -> bool:
-    return getattr(model, 'pos_embed', None) is not None and model.pos_embed.ndim == 4
-
-
-def _structure(model: nn.Module) -> str:
+def _structure(model: Any) -> str:
     """What a message can say about how a model of timm's is built."""
     block = model.blocks[0]
     parts = [type(model).__name__, type(block).__name__, type(block.attn).__name__]
     parts.append(type(getattr(block.mlp, 'act', block.mlp)).__name__)
     rotary = ', rotary position embedding' if getattr(model, 'rope', None) is not None else ''
     return f'{", ".join(parts)}{rotary}'
-
-
-def _pixels_of(model: nn.Module) -> Pixels | None:
-    cfg = getattr(model, 'pretrained_cfg', None) or {}
-    if not cfg.get('mean') or not cfg.get('std'):
-        return None
-    return Pixels(*(tuple(255 * v for v in cfg[name]) for name in ('mean', 'std')))

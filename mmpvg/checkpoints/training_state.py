@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -12,21 +13,21 @@ from torch import nn
 
 from mmpvg.utils.errors import UserError
 
-# Names the run that all starts and restarts of one job belong to. Set by the launching scripts.
+# The name of a run, which all starts and restarts of one job share. Set by the launching scripts.
 RUN_VARIABLE = 'MMPVG_RUN'
 
 # What mmengine restores on resume, beside the schedulers.
-STATE_KEYS = ('state_dict', 'optimizer', 'message_hub', 'meta')
+_STATE_KEYS = ('state_dict', 'optimizer', 'message_hub', 'meta')
 
 # Names of the parameters of each group of the optimizer, in ``checkpoint['meta']``.
 _NAMES_KEY = 'optimizer_parameters'
 # What torch's FSDP and activation checkpointing put into parameter names.
-_WRAPPERS = ('_fsdp_wrapped_module.', '_checkpoint_wrapped_module.')
+_WRAPPERS = r'_(fsdp|checkpoint)_wrapped_module\.'
 
 
 def missing_state(checkpoint: dict) -> list[str]:
-    """What a checkpoint lacks of a whole training state: keys of ``STATE_KEYS``, or none."""
-    missing = [key for key in STATE_KEYS if key not in checkpoint]
+    """Keys of a whole training state that a checkpoint lacks."""
+    missing = [key for key in _STATE_KEYS if key not in checkpoint]
     meta = checkpoint.get('meta')
     if isinstance(meta, dict):
         missing += [f'meta.{key}' for key in ('epoch', 'iter') if key not in meta]
@@ -36,8 +37,8 @@ def missing_state(checkpoint: dict) -> list[str]:
 def add_parameter_names(runner: Runner, checkpoint: dict) -> None:
     """Write the parameter names of the optimizer's groups into ``checkpoint['meta']``.
 
-    torch keeps the state of an optimizer by position. With the names, ``check_training_state``
-    finds that a position belongs to another parameter even if shapes and numbers are equal.
+    torch keeps the state of an optimizer by position; the names let ``check_training_state`` find
+    positions that belong to another parameter of the same shape.
     """
     if 'optimizer' in checkpoint and isinstance(runner.optim_wrapper, OptimWrapper):
         checkpoint['meta'][_NAMES_KEY] = _names(runner)
@@ -46,8 +47,7 @@ def add_parameter_names(runner: Runner, checkpoint: dict) -> None:
 def check_training_state(runner: Runner, checkpoint: dict) -> None:
     """Refuse to resume from a checkpoint of another model or another optimizer.
 
-    mmengine loads the weights that fit and leaves the others at their initial values, and the state
-    of an optimizer by position, whatever the parameters are.
+    mmengine would load the weights that fit, and the optimizer's state by position.
 
     Args:
         runner: Of the training, with model and optimizer built but nothing loaded.
@@ -68,7 +68,7 @@ def check_training_state(runner: Runner, checkpoint: dict) -> None:
     if missing := missing_state(checkpoint):
         raise UserError(
             f'cannot resume from {source}: it has no {", ".join(missing)}, so training could not '
-            f'go on as it was; {weights_only}'
+            f'continue as it was; {weights_only}'
         )
     differences = _model_differences(runner, checkpoint['state_dict'])
     if differences := differences or _optimizer_differences(runner, checkpoint):
@@ -99,8 +99,8 @@ def _model_differences(runner: Runner, found: dict) -> list[str]:
         shapes = []
     missing = [name for name in own if name not in found]
     unexpected = [name for name in found if name not in own and name not in optional]
-    listed = ((missing, 'it lacks'), (unexpected, 'it has in addition'), (shapes, 'it has'))
-    return [f'{what} {_few(names)}' for names, what in listed if names]
+    listed = {'it lacks': missing, 'it has in addition': unexpected, 'it has': shapes}
+    return [f'{what} {_few(names)}' for what, names in listed.items() if names]
 
 
 def _optimizer_differences(runner: Runner, checkpoint: dict) -> list[str]:
@@ -149,9 +149,7 @@ def _names(runner: Runner) -> list[list[str]]:
 
 def unwrapped_name(name: str) -> str:
     """The name that a parameter had before torch's FSDP or checkpointing wrapped its module."""
-    for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, '')
-    return name
+    return re.sub(_WRAPPERS, '', name)
 
 
 def _few(names: Sequence[str], number: int = 3) -> str:

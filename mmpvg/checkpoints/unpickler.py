@@ -11,7 +11,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, ClassVar
 
 import torch
 
@@ -21,20 +21,17 @@ from .inert import Placeholder, RefusedFileError, forbidden, placeholder_class
 class InertUnpickler(pickle._Unpickler):
     """Builds containers, numbers and ``Placeholder`` alone.
 
-    Of Python's unpickler in Python, whose instructions can be replaced: keyword arguments and
-    registered extensions are left out, and no object gets a state but placeholders and dicts.
+    The unpickler is the one in Python, whose instructions can be replaced: keyword arguments and
+    registered extensions are left out, and only placeholders and dicts get a state.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
     for _code in (pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4):
         del dispatch[_code[0]]
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name of the pickle stands for.
-
-        Raises:
-            RefusedFileError: If it has no business in a checkpoint.
-        """
+        """What a name of the pickle stands for; a ``RefusedFileError`` if it must not be there."""
         origin = f'{module}.{name}'
         found = _PARTS.get(origin) or placeholder_class(origin)
         if found is None:
@@ -42,11 +39,7 @@ class InertUnpickler(pickle._Unpickler):
         return found
 
     def load_build(self) -> None:
-        """Set the state of the object on the stack.
-
-        Raises:
-            pickle.UnpicklingError: If it is neither a placeholder nor an ordered dict.
-        """
+        """Set the state of the object on the stack, a placeholder or an ordered dict."""
         state = self.stack.pop()
         node = self.stack[-1]
         if isinstance(node, Placeholder):
@@ -60,14 +53,9 @@ class InertUnpickler(pickle._Unpickler):
 
 
 class _TensorUnpickler(InertUnpickler):
-    """Builds tensors too.
+    """Builds tensors too; ``read`` gives the bytes of a storage by its key and its size."""
 
-    Args:
-        file: The pickle.
-        read: Gives the bytes of a storage by its key and its size.
-    """
-
-    def __init__(self, file: BinaryIO, read: Callable[[str, int], bytearray]) -> None:
+    def __init__(self, file: IO[bytes], read: Callable[[str, int], bytearray]) -> None:
         super().__init__(file, encoding='utf-8')
         self._read = read
         self._storages: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Two checkpoints with the test images that they are compared on."""
+"""Loads two checkpoints and the test images on which they are compared."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmpvg.apis.tta import innermost_dataset
 from mmpvg.checkpoints.strict import load_weights
+from mmpvg.datasets.unwrap import innermost_config
 from mmpvg.engine.config.config_model import build_config_model, read_config
 from mmpvg.engine.config.preflight import check_data_files
 from mmpvg.engine.hooks.class_count import check_data_classes
@@ -25,10 +25,10 @@ from mmpvg.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the two.
+    """One of the two checkpoints.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         config: Its config file.
         checkpoint: Its weights.
         cfg: The config.
@@ -60,14 +60,13 @@ def load_candidates(
     Args:
         configs: Config of A, and of B; they may be the same.
         checkpoints: Files or URLs, of A and of B.
-        names: What they are called.
+        names: Names of A and B.
         options: Settings that override both configs.
 
     Raises:
-        FileNotFoundError: If a config, a checkpoint or the data is missing.
         ImportError: If a package that the configs need is missing or does not fit.
-        ValueError: If the tasks or the classes differ, a checkpoint does not fit its config, or the
-            task cannot be compared.
+        UserError: If a file or the data is missing, the tasks or the classes differ, a checkpoint
+            does not fit its config, or the task cannot be compared.
     """
     _check_tasks(configs)
     cfgs, models = zip(*(build_config_model(str(each), dict(options or {})) for each in configs))
@@ -92,7 +91,7 @@ def load_candidates(
 
 
 def same_test_set(cfg: Config, other: Config) -> bool:
-    """Whether two configs test on the same data, whatever their pipelines do to it."""
+    """Return whether two configs test on the same data, with any pipelines."""
     return _without_pipeline(cfg) == _without_pipeline(other)
 
 
@@ -112,14 +111,14 @@ def _check_tasks(configs: Sequence[str | Path]) -> None:
 
 
 def _loader(cfg: Config, first: Config) -> DataLoader:
-    """The test images of the first config in their order, as another loads them."""
+    """Build the test images of the first config in their order, with another's pipeline."""
     loader = deepcopy(cfg.test_dataloader)
     loader.sampler = ConfigDict(type='DefaultSampler', shuffle=False)
     loader.pop('batch_sampler', None)
     if cfg is not first:
-        pipeline = innermost_dataset(loader).get('pipeline')
+        pipeline = innermost_config(loader).get('pipeline')
         loader.dataset = deepcopy(first.test_dataloader.dataset)
-        dataset = innermost_dataset(loader)
+        dataset = innermost_config(loader)
         if 'pipeline' in dataset and pipeline is not None:
             dataset.pipeline = pipeline
         elif cfg.test_dataloader.dataset != first.test_dataloader.dataset:
@@ -131,7 +130,7 @@ def _loader(cfg: Config, first: Config) -> DataLoader:
 
 
 def _check_classes(cfg: Config, dataset: Dataset) -> None:
-    own = innermost_dataset(cfg.test_dataloader)
+    own = innermost_config(cfg.test_dataloader)
     if 'pipeline' not in own:
         return
     classes = DATASETS.build({**deepcopy(own), 'lazy_init': True}).metainfo.get('classes')
@@ -149,5 +148,5 @@ def _few(classes: Sequence[str] | None) -> str:
 
 def _without_pipeline(cfg: Config) -> dict:
     loader = deepcopy(cfg.test_dataloader)
-    innermost_dataset(loader).pop('pipeline', None)
+    innermost_config(loader).pop('pipeline', None)
     return loader.dataset

@@ -1,4 +1,4 @@
-"""Metrics class by class, from what a config's own evaluator has gathered."""
+"""Metrics by class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 
 
 def metrics_by_class(evaluator: Evaluator, scope: str) -> dict[str, dict[str, float]]:
-    """What an evaluator has gathered, measured for each class.
+    """Compute the metrics of an evaluator for each class.
 
     Args:
         evaluator: It has processed the test set, but not evaluated it yet, and is left as it is.
@@ -34,10 +34,10 @@ def _average_precisions(metric: BaseMetric) -> Iterator[tuple[str, dict[str, flo
         # One at a time: CocoMetric gives both the same names.
         alone = copy.copy(metric)
         alone.metrics, alone.classwise = [kind], True
-        told = alone.compute_metrics(list(metric.results))
+        found = alone.compute_metrics(list(metric.results))
         classes = metric.dataset_meta['classes']
         values = {
-            each: told[f'{each}_precision'] for each in classes if f'{each}_precision' in told
+            each: found[f'{each}_precision'] for each in classes if f'{each}_precision' in found
         }
         if values:
             yield name, {each: float(value) for each, value in values.items()}

@@ -30,7 +30,7 @@ class Pair:
 
     @classmethod
     def of(cls, a: float | None, b: float | None) -> Pair:
-        """Two numbers as metrics tell them: with NaN, or COCO's -1, nothing was measured."""
+        """Take two numbers of metrics; NaN, or COCO's -1, means that nothing was measured."""
         return cls(*(None if x is None or math.isnan(x) or x == -1 else float(x) for x in (a, b)))
 
     @property
@@ -41,13 +41,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ImagePair:
-    """What A and B score on an image.
-
-    Attributes:
-        path: The image.
-        index: Its place in the test set.
-        score: The scores.
-    """
+    """The path of an image, its place in the test set, and the scores of A and B."""
 
     path: str
     index: int
@@ -56,7 +50,7 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one checkpoint achieves.
+    """Metrics of one checkpoint.
 
     Attributes:
         metrics: Those of the test evaluator.
@@ -92,20 +86,19 @@ class Comparison:
     @property
     def gains(self) -> list[ImagePair]:
         """The images where B is better, the largest difference first."""
-        told = [image for image in self.images if (image.score.difference or 0) > 0]
-        return sorted(told, key=lambda image: -image.score.difference)
+        found = [image for image in self.images if (image.score.difference or 0) > 0]
+        return sorted(found, key=lambda image: -image.score.difference)
 
     @property
     def losses(self) -> list[ImagePair]:
         """The images where A is better, the largest difference first."""
-        told = [image for image in self.images if (image.score.difference or 0) < 0]
-        return sorted(told, key=lambda image: image.score.difference)
+        found = [image for image in self.images if (image.score.difference or 0) < 0]
+        return sorted(found, key=lambda image: image.score.difference)
 
     def extremes(self, number: int) -> tuple[list[ImagePair], list[ImagePair]]:
-        """The images where B gains most, and those where it loses most; the largest first.
+        """Return the images where B gains most, and those where it loses most; the largest first.
 
-        Args:
-            number: How many in all, half of each. If there are fewer of one, more of the other.
+        Half of the number are of each; if there are fewer of one, more are of the other.
         """
         gains, losses = self.gains, self.losses
         lost = min(len(losses), max(number // 2, number - len(gains)))
@@ -116,11 +109,11 @@ def compare(candidates: tuple[Candidate, Candidate], score_thr: float = 0.5) -> 
     """Test both with the test evaluator of A's config, and score every image.
 
     Args:
-        candidates: What ``load_candidates`` gave.
+        candidates: Of ``load_candidates``.
         score_thr: Detections that do not score more do not count in the scores of images.
 
     Raises:
-        ValueError: If the test set is empty or loads no ground truth, or a model does not predict
+        UserError: If the test set is empty or loads no ground truth, or a model does not predict
             what is measured.
     """
     cfg = candidates[0].cfg
@@ -145,13 +138,7 @@ def compare(candidates: tuple[Candidate, Candidate], score_thr: float = 0.5) -> 
 def evaluate_candidate(
     candidate: Candidate, evaluator: Mapping | list, score: ImageScore
 ) -> Evaluation:
-    """Test a checkpoint as ``tools/test.py`` does, and score every image in the same pass.
-
-    Args:
-        candidate: The checkpoint.
-        evaluator: Config of the test evaluator.
-        score: The score of images.
-    """
+    """Test a checkpoint as ``tools/test.py`` does, and score every image in the same pass."""
     size = len(candidate.dataset)
     if not size:
         raise UserError(f'the test set of {candidate.config} has no image')

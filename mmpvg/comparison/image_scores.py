@@ -1,4 +1,4 @@
-"""How good a prediction is on one image: F1 of instances, mean IoU of a label map."""
+"""Scores of predictions on one image: F1 of instances, mean IoU of a label map."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ImageScore:
     Attributes:
         name: Short, for the heads of columns.
         description: What is measured.
-        digits: Decimals that are worth telling.
-        of: The score of a sample that holds prediction and ground truth; NaN where there is nothing
-            to measure. Higher is better.
+        digits: Decimals that are shown.
+        of: Scores a sample that holds prediction and ground truth; NaN where there is nothing to
+            measure. Higher is better.
     """
 
     name: str
@@ -38,16 +38,16 @@ class ImageScore:
 
 
 def image_score(cfg: Config, num_classes: int, score_thr: float = 0.5) -> ImageScore:
-    """The score of images that suits a config's task and what its test evaluator measures.
+    """Make the score of images that suits a config's task and test evaluator.
 
     Args:
         cfg: Config of a detector or a segmenter.
         num_classes: Classes of its data.
         score_thr: Detections that do not score more are left out.
     """
-    told = evaluators(cfg)
+    metrics = evaluators(cfg)
     if cfg.default_scope == 'mmseg':
-        ignored = next((each.ignore_index for each in told if 'ignore_index' in each), 255)
+        ignored = next((each.ignore_index for each in metrics if 'ignore_index' in each), 255)
         return ImageScore(
             'mIoU',
             'the mean IoU, in percent, over the classes that occur in the ground truth or in the '
@@ -55,7 +55,7 @@ def image_score(cfg: Config, num_classes: int, score_thr: float = 0.5) -> ImageS
             1,
             lambda sample: _segmentation_score(sample, num_classes, ignored),
         )
-    masks = any('segm' in each.get('metric', ()) for each in told)
+    masks = any('segm' in each.get('metric', ()) for each in metrics)
     return ImageScore(
         'F1',
         f'2 × hits / (detections + instances), where a detection with a score above {score_thr:g} '
@@ -69,7 +69,7 @@ def image_score(cfg: Config, num_classes: int, score_thr: float = 0.5) -> ImageS
 def mean_iou(
     prediction: torch.Tensor, truth: torch.Tensor, num_classes: int, ignore_index: int = 255
 ) -> float:
-    """Mean IoU of a label map over the classes that occur in it or in the ground truth, in percent.
+    """Compute the mean IoU, in percent, over the classes in a label map or in the ground truth.
 
     Args:
         prediction: Labels of shape (h, w).
@@ -81,7 +81,7 @@ def mean_iou(
         0 to 100; NaN if no pixel counts.
 
     Raises:
-        ValueError: If the shapes differ.
+        UserError: If the shapes differ.
     """
     from mmseg.evaluation import IoUMetric
 
@@ -100,17 +100,17 @@ def instance_f1(
     crowd: np.ndarray | None = None,
     iou_thr: float = 0.5,
 ) -> float:
-    """F1 of detections, each matched to one instance of its class at most, best scores first.
+    """Compute the F1 of detections, each matched to one instance of its class at most.
 
-    A detection takes the free instance that it overlaps most. One that takes none, but lies in a
-    crowd of its class, does not count, as with COCO's metrics.
+    Best scores first, a detection takes the free instance that it overlaps most. One that takes
+    none, but lies in a crowd of its class, does not count, as with COCO's metrics.
 
     Args:
         labels: Classes of N detections.
         scores: Their scores.
         true_labels: Classes of M instances.
         overlaps: Their IoU, of shape (N, M); for a crowd the share of the detection that it covers.
-        crowd: Which of the M are crowds. None are, if not given.
+        crowd: Which of the M are crowds; none by default.
         iou_thr: Least overlap of a match.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A page that shows two checkpoints side by side."""
+"""An HTML page that shows two checkpoints side by side."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from mmpvg.utils.whole_file import write_whole
 
 from .candidates import same_test_set
 from .comparison import Comparison, ImagePair, Pair
-from .difference_chart import describe_differences, draw_differences
-from .embedded import embed_figure, embed_picture
+from .pictures import describe_differences, draw_differences, embed_figure, embed_picture
 
 # Images are enlarged by a whole number to about this many pixels, for sharp labels on small ones.
 _SIDE = 400
@@ -32,12 +31,9 @@ def write_comparison_page(
 
     Args:
         comparison: Of ``mmpvg.comparison.comparison.compare``.
-        out: HTML file to write.
+        out: HTML file to write; its path is returned.
         num_images: Images to show, half of them where B gains most, half where it loses most.
         command: Command line that makes the page, shown on it.
-
-    Returns:
-        ``out``.
     """
     a, b = comparison.candidates
     painter = SamplePainter(a.cfg, a.dataset.metainfo, comparison.score_thr)
@@ -58,7 +54,7 @@ def write_comparison_page(
             f'{metric} by class': _rows(pairs) for metric, pairs in comparison.by_class.items()
         },
         chart=_chart(comparison, [*gains, *losses]),
-        legend=painter.class_colours,
+        legend=painter.class_colors,
         sections=[
             dict(
                 title=f'Where {b.name} {verb} most: {len(shown)} of {len(known)} images',
@@ -102,7 +98,7 @@ def _value(value: float | None, digits: int) -> str:
 
 
 def _chart(comparison: Comparison, shown: Sequence[ImagePair]) -> dict | None:
-    """The differences of all images, drawn and in words; None if no image has a score."""
+    """Draw and describe the differences of all images; None if no image has a score."""
     a, b = names = tuple(candidate.name for candidate in comparison.candidates)
     known = [image.score.difference for image in comparison.images]
     known = [difference for difference in known if difference is not None]
@@ -118,7 +114,7 @@ def _chart(comparison: Comparison, shown: Sequence[ImagePair]) -> dict | None:
     words += (
         'The gray bar is around zero. '
         f'Pictured below are the {len(shown)} that differ most in either direction (ticks), so '
-        'they do not stand for the whole; images.csv has the scores of all.'
+        'they do not represent the whole; images.csv has the scores of all.'
     )
     marked = [image.score.difference for image in shown]
     unit = comparison.score.name
@@ -132,7 +128,7 @@ def _chart(comparison: Comparison, shown: Sequence[ImagePair]) -> dict | None:
 def _images(
     comparison: Comparison, painter: SamplePainter, images: Sequence[ImagePair]
 ) -> Iterator[dict]:
-    """Each image, its ground truth and both predictions, with a progress bar over all."""
+    """Yield each image, its ground truth and both predictions, with a progress bar over all."""
     root = osp.commonpath([osp.dirname(image.path) for image in comparison.images])
     score = comparison.score
     bar = ProgressBar(len(images), file=sys.stderr) if images else None

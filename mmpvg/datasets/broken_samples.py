@@ -1,4 +1,4 @@
-"""Going on where an image is broken, and stopping where going on would not be safe."""
+"""Replaces broken samples in training, and names them in evaluation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 
 from mmpvg.utils.errors import UserError
 
-# In a sample's metainfo: files that it stands for, with what is wrong with each.
+# In a sample's metainfo: files that it replaces, with what is wrong with each.
 REPLACED = 'replaced_files'
 
-# mmseg's label of pixels that have none.
+# mmseg's label of pixels without a class.
 _IGNORED = 255
 
 
@@ -35,7 +35,7 @@ class ReplaceBroken:
         self.patience = patience
 
     def __call__(self, index: int) -> Any:
-        """Load, and note in the metainfo of the sample which files it stands for.
+        """Load a sample, and note in its metainfo the files that it replaces.
 
         Raises:
             LabelRangeError: If a label is outside the classes.
@@ -62,7 +62,7 @@ class ReplaceBroken:
 
 
 class NameBroken:
-    """Loads a sample of a data set, and names the file where that fails.
+    """Loads a sample of a data set, and names the file in its errors.
 
     Args:
         dataset: Of any class.
@@ -73,7 +73,7 @@ class NameBroken:
         self.dataset, self.split = dataset, split
 
     def __call__(self, index: int) -> Any:
-        """Load.
+        """Load a sample.
 
         Raises:
             RuntimeError: If that fails.
@@ -85,14 +85,12 @@ class NameBroken:
                 f'{_name(self.dataset, index)} cannot be evaluated on '
                 f'({type(error).__name__}: {error}), and no other image can take its place; repair '
                 f'or remove it (tools/misc/check_dataset.py --split {self.split} lists all such '
-                'files), then go on with --resume'
+                f'files), then {"go on with --resume" if self.split == "val" else "test again"}'
             ) from error
 
 
 def check_sample(sample: dict, classes: Sequence | None) -> None:
-    """Check the labels of a packed sample.
-
-    On a GPU a label out of range ends a training with an assertion of a kernel, far from its cause.
+    """Check the labels of a packed sample, before a kernel on a GPU fails at them.
 
     Args:
         sample: With ``data_samples`` of mmdet, mmseg or mmpretrain.
@@ -114,7 +112,7 @@ def check_sample(sample: dict, classes: Sequence | None) -> None:
 
 
 def check_labels(labels: np.ndarray, classes: Sequence, path: str | None) -> None:
-    """Check labels of pixels (two dimensions or more, of which 255 is none), boxes or images.
+    """Check labels of pixels (two dimensions or more, 255 is ignored), boxes or images.
 
     Args:
         labels: Any shape.
@@ -130,7 +128,7 @@ def check_labels(labels: np.ndarray, classes: Sequence, path: str | None) -> Non
 
 
 def labels_outside(labels: np.ndarray, num_classes: int) -> str:
-    """The labels outside the classes, with the fix; '' if there are none. See ``check_labels``."""
+    """Describe the labels outside the classes, with the fix; '' if there are none."""
     outside = (labels >= num_classes) | (labels < 0)
     if labels.ndim > 1:
         outside &= labels != _IGNORED
@@ -144,11 +142,11 @@ def labels_outside(labels: np.ndarray, num_classes: int) -> str:
 
 
 def describe_classes(number: int) -> str:
-    """Their number and labels: ``are 5 classes, labelled 0 to 4``."""
+    """Make ``are 5 classes, labelled 0 to 4``."""
     return (
-        f'are {number} classes, labelled 0 to {number - 1}'
+        f'are {number} classes, labeled 0 to {number - 1}'
         if number > 1
-        else ('is 1 class, labelled 0')
+        else ('is 1 class, labeled 0')
     )
 
 

@@ -1,4 +1,4 @@
-"""A look at what was loaded, before augmentation hides what is wrong with it."""
+"""Checks what was loaded, before augmentation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BrokenSampleError(UserError):
 
     Args:
         message: What is wrong.
-        problem: As findings of a check call it; None for what the loader's stage tells.
+        problem: Its name in findings of a check; None for the name of the loading stage.
     """
 
     def __init__(self, message: str, problem: str | None = None) -> None:
@@ -31,15 +31,14 @@ class BrokenSampleError(UserError):
 
 @TRANSFORMS.register_module()
 class CheckLoaded(BaseTransform):
-    """Compare annotations with their image; to stand after ``LoadAnnotations``.
+    """Compares annotations with their image; to be put after ``LoadAnnotations``.
 
-    What does not fit is trained on without an error otherwise: a semantic map of another size, or
-    boxes of an image that is turned by its EXIF orientation, label other places; labels above 255
-    become those of other classes; a box or pixel that is not finite makes the loss so.
+    A semantic map of another size, boxes of an image that is turned by its EXIF orientation, labels
+    above 255, and boxes or pixels that are not finite would be trained on without an error.
     """
 
     def transform(self, results: dict) -> dict:
-        """Check ``img``, and what there is of annotations and of the size that they tell.
+        """Check ``img``, its annotations, and the size that they state.
 
         Raises:
             BrokenSampleError: If pixels or boxes are not finite, the annotations are of another
@@ -51,14 +50,14 @@ class CheckLoaded(BaseTransform):
             raise BrokenSampleError(f'{path} has pixels that are not finite')
         stated = results.get('height', size[0]), results.get('width', size[1])
         if stated != size:
-            message = f'{path} is {_told(size)}, its annotations say {_told(stated)}'
+            message = f'{path} is {_size(size)}, its annotations say {_size(stated)}'
             _raise_of_size(path, stated, message, 'size unlike its annotations')
         if results.get('gt_seg_map') is not None:
             _check_seg_map(results['gt_seg_map'], results.get('seg_map_path'), size, path)
         masks = results.get('gt_masks')
         if masks is not None and len(masks) and (masks.height, masks.width) != size:
             raise BrokenSampleError(
-                f'masks of {path} are {_told((masks.height, masks.width))}, but it is {_told(size)}'
+                f'masks of {path} are {_size((masks.height, masks.width))}, but it is {_size(size)}'
             )
         boxes = results.get('gt_bboxes')
         if boxes is not None and not np.isfinite(np.asarray(getattr(boxes, 'tensor', boxes))).all():
@@ -73,7 +72,7 @@ def _check_seg_map(
     seg_map: np.ndarray, seg_map_path: str | None, size: tuple[int, int], path: str | None
 ) -> None:
     if seg_map.shape[:2] != size:
-        message = f'{seg_map_path} is {_told(seg_map.shape)}, but its image {path} is {_told(size)}'
+        message = f'{seg_map_path} is {_size(seg_map.shape)}, but its image {path} is {_size(size)}'
         _raise_of_size(path, seg_map.shape[:2], message, 'mask of another size')
     wrong = unusable_labels(seg_map) or _wide_labels(seg_map_path)
     if wrong:
@@ -81,7 +80,7 @@ def _check_seg_map(
 
 
 def _wide_labels(path: str | None) -> tuple[str, str] | None:
-    """What is wrong with the labels of a file of more than 8 bits; only such a one is read."""
+    """Check the labels of a file of more than 8 bits."""
     if path is None or not Path(path).exists():
         return None
     try:
@@ -102,8 +101,8 @@ def _raise_of_size(path: str | None, stated: tuple[int, int], message: str, prob
 def check_whole(path: str | Path) -> None:
     """Check that an image file holds all of its image.
 
-    Some decoders give the rest of a truncated file as gray, without an error. What PIL does not
-    know is left to the decoder.
+    Some decoders return the rest of a truncated file as gray. What PIL does not know is left to the
+    decoder.
 
     Args:
         path: The file.
@@ -128,5 +127,5 @@ def check_whole(path: str | Path) -> None:
             raise BrokenSampleError(f'{path} is truncated or damaged: {error}') from error
 
 
-def _told(size: tuple[int, ...]) -> str:
+def _size(size: tuple[int, ...]) -> str:
     return f'{size[1]}x{size[0]} pixels'

@@ -1,6 +1,6 @@
-"""What runs around a model: parameter groups, checks, and the start of a run."""
+"""Hooks, optimizers and loops of a training, and checks of its config."""
 
-# First of all: it checks that mmengine is there and fits.
+# Checks first that mmengine is there and fits.
 from .. import registry as _registry  # noqa: F401
 from .hooks.broken_data import BrokenDataHook
 from .hooks.checkpoint import CheckpointHook

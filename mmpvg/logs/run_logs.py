@@ -1,4 +1,4 @@
-"""What trainings logged: losses, learning rates and metrics over the iterations."""
+"""Reads the logs of trainings: losses, learning rates and metrics over the iterations."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from mmpvg.utils.errors import MissingFileError, UserError
 
-# Told with every line, and no result.
+# In every line, and no result.
 _NO_CURVES = ('epoch', 'iter', 'step', 'time', 'data_time', 'memory')
 
 
 @dataclass
 class Curve:
-    """A number over a training.
+    """Logged values of a training.
 
     Attributes:
-        iterations: Where it was told, ascending.
-        values: What it was.
-        measured: Whether a validation told it, not the training.
+        iterations: Their iterations, ascending.
+        values: The values.
+        measured: Whether a validation logged them, not the training.
     """
 
     iterations: list[int] = field(default_factory=list)
@@ -40,19 +40,18 @@ class Curve:
 def read_run_logs(work_dir: str | Path) -> dict[str, Curve]:
     """Read what mmengine logged in the folder of a run, with all its resumes.
 
-    A resume goes back to a checkpoint; what was logged after that before is left out. A line that a
-    kill has cut off is passed over. Validations of a training by epochs are told at the iteration
-    that ended the epoch.
+    What was logged after the checkpoint that was resumed is left out, and so is a line that a kill
+    has cut off. Validations of a training by epochs are at the iteration that ended the epoch.
 
     Args:
         work_dir: The run's folder, or a ``scalars.json`` of mmengine.
 
     Returns:
-        By name, in the order in which they were first told.
+        Name -> curve, in the order of their first lines.
 
     Raises:
-        FileNotFoundError: If there is no log.
-        ValueError: If a log has no curve.
+        MissingFileError: If there is no log.
+        UserError: If a log has no curve.
     """
     path = Path(work_dir)
     files = [path] if path.is_file() else sorted(path.glob('*/vis_data/scalars.json'))
@@ -90,9 +89,9 @@ def read_run_logs(work_dir: str | Path) -> dict[str, Curve]:
 
 
 def _forget(curves: dict[str, Curve], ends: dict[int, int], iteration: int) -> None:
-    """Drop what was told from an iteration on."""
+    """Drop what was logged from an iteration on."""
     for curve in curves.values():
-        kept = sum(told < iteration for told in curve.iterations)
+        kept = sum(place < iteration for place in curve.iterations)
         del curve.iterations[kept:], curve.values[kept:]
     for epoch in [epoch for epoch, end in ends.items() if end >= iteration]:
         del ends[epoch]

@@ -1,4 +1,4 @@
-"""The learning rate that a config gives, iteration by iteration, by mmengine's own schedulers."""
+"""Learning rates of a config over its training, by mmengine's own schedulers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LearningRateCurve:
     """Learning rates of a whole training.
 
     Attributes:
-        iterations: The iterations that were looked at, ascending, from 0.
+        iterations: Sampled iterations, ascending, from 0.
         rates: For each of them, the rate of every parameter group.
         total: Iterations of the training.
         epoch_length: Iterations of an epoch; None for a training that counts none.
@@ -41,20 +41,20 @@ def learning_rate_curve(
     Args:
         cfg: A training config whose ``auto_scale_lr.base_batch_size`` is its total batch.
         initial: Learning rates of the parameter groups before any schedule.
-        num_images: Images of the training set, which make the epochs; not needed where a training
-            counts iterations.
-        points: About how many iterations are kept. Those of the first hundredth, where rates warm
-            up, are kept as densely again.
+        num_images: Images of the training set, for a training that counts epochs.
+        points: About how many iterations are kept, and as many again of the first hundredth, where
+            rates warm up.
 
     Raises:
-        ValueError: If the training counts epochs and ``num_images`` is not given.
+        UserError: If the training counts epochs and ``num_images`` is not given.
     """
     epoch_length = None
     if 'max_epochs' in cfg.train_cfg:
         if num_images is None:
             raise UserError(
-                f'this training runs {cfg.train_cfg.max_epochs} epochs; tell how many images make '
-                'one, for instance 117266 for COCO train2017, whose other images hold no object'
+                f'this training runs {cfg.train_cfg.max_epochs} epochs; pass the number of its '
+                'images (--num-images), for instance 117266 for COCO train2017, whose other images '
+                'hold no object'
             )
         epoch_length = -(-num_images // cfg.auto_scale_lr.base_batch_size)
         total = cfg.train_cfg.max_epochs * epoch_length

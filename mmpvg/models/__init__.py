@@ -1,6 +1,6 @@
-"""Models of mmpvg; needs torch and mmengine only."""
+"""Models of mmpvg. Importing them needs torch and mmengine only."""
 
-# First of all: it checks that mmengine is there and fits.
+# First: it checks mmengine and its version.
 from .. import registry as _registry
 from .backbones import MPVGViT, MPVGViTAdapter
 from .layers import LayerNorm2d
@@ -8,5 +8,5 @@ from .necks import SimpleFeaturePyramid, TokenPooling
 
 __all__ = ['MPVGViT', 'MPVGViTAdapter', 'SimpleFeaturePyramid', 'TokenPooling']
 
-# For norm_cfg of upstream's heads, as ViTDet's. Set its eps: mmcv would give it 1e-5.
+# For norm_cfg of mmdet's heads, as in ViTDet. Set its eps: mmcv would set 1e-5.
 _registry.MODELS.register_module(module=LayerNorm2d)

@@ -1,4 +1,4 @@
-"""Run a script of timm with our models registered: ``python -m mmpvg.timm_models SCRIPT ...``."""
+"""Run a script of timm with these models registered: ``python -m mmpvg.timm_models SCRIPT ...``."""
 
 import runpy
 import sys
@@ -10,6 +10,6 @@ if __name__ == '__main__':
     if len(sys.argv) < 2 or not Path(sys.argv[1]).is_file():
         sys.exit('usage: python -m mmpvg.timm_models SCRIPT.py ARGUMENTS, where SCRIPT.py exists')
     sys.argv = sys.argv[1:]
-    # As `python SCRIPT.py` does, so that the script finds its neighbours.
+    # As `python SCRIPT.py` does, for the script's own imports.
     sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
     runpy.run_path(sys.argv[0], run_name='__main__')

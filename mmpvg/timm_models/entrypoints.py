@@ -1,4 +1,4 @@
-"""Entry points in timm's registry, one per delivery and size."""
+"""Model entry points in timm's registry, one per delivery and size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = {'tiny': 'deit-tiny', 'small': 'deit-small', 'base': 'deit-base'}
 # As published: default and LaPE with a class token, PVG and MPVG without.
 WITH_CLS_TOKEN = {'default': True, 'lape': True, 'pvg': False, 'mpvg': False}
 
-# DeiT's data settings. No weights are published.
+# Data settings of DeiT. No weights are published.
 _DATA = dict(
     url='',
     num_classes=1000,
@@ -49,8 +49,8 @@ def _entrypoint(delivery: str, size: str) -> Callable[..., TimmMPVGViT]:
             )
         if kwargs.get('features_only'):
             raise UserError(
-                f'{name} has no features_only: use mmpvg.models.MPVGViT, which gives feature maps '
-                'and reads the same weights'
+                f'{name} has no features_only: use mmpvg.models.MPVGViT, which returns feature '
+                'maps and reads the same weights'
             )
         arguments = dict(
             arch=SIZES[size], pe_delivery=delivery, with_cls_token=WITH_CLS_TOKEN[delivery]

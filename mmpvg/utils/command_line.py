@@ -1,10 +1,11 @@
-"""What scripts read from the command line, and how they tell what is wrong with it."""
+"""Types of arguments, the output folder and the errors of scripts."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from .errors import UserError
 
@@ -32,12 +33,23 @@ def size_of(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
-@contextmanager
-def told_by(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Let what a user can mend end the script with its message alone.
+def make_folder(path: Path) -> None:
+    """Make the folder for results, if it is not there.
 
     Raises:
-        SystemExit: In place of errors about files, packages and values.
+        UserError: If that is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f'{path} is a file; give a folder')
+    path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def user_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """End the script with the message alone at errors that a user can fix.
+
+    Raises:
+        SystemExit: In place of ``UserError`` and errors about files and packages.
     """
     try:
         yield

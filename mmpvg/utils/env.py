@@ -1,4 +1,4 @@
-"""What a bug report needs to know about an environment: ``python -m mmpvg.utils.env``."""
+"""Describes the environment for a bug report: ``python -m mmpvg.utils.env``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _devices() -> str:
 def _operators() -> str:
     try:
         from mmcv import _ext  # noqa: F401
-    except Exception as error:  # likewise
+    except Exception as error:  # a broken installation too
         return f'none ({type(error).__name__}: {error})'
     from mmpvg.ops.state import describe_operators
 

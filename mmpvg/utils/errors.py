@@ -1,6 +1,8 @@
-"""Errors that a user can mend: command lines show their message alone, without a traceback."""
+"""Errors that a user can fix: command lines show their message alone, without a traceback."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 
 class UserError(ValueError):
@@ -13,3 +15,13 @@ class MissingFileError(UserError, FileNotFoundError):
     def __str__(self) -> str:
         # OSError's own would show the arguments of its constructor.
         return str(self.args[0])
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """Check that a setting has one of its values.
+
+    Raises:
+        UserError: If it has another one.
+    """
+    if value not in choices:
+        raise UserError(f'unknown {name} {value!r}; choose one of {", ".join(choices)}')

@@ -1,9 +1,8 @@
 """Checks that the mm* packages beside mmpvg are there and belong together.
 
 Two families of distributions provide the same import names: ``onedl-*`` (the current stack) and the
-original OpenMMLab ones (the legacy stack). What ``import mmdet`` gives therefore says little; these
-checks ask the metadata of the installed distributions. They import no mm* package, unless what they
-saw is suspicious already.
+original OpenMMLab ones (the legacy stack), so the metadata of distributions are read. No mm*
+package is imported, but for a combination that only it can judge.
 """
 
 import importlib
@@ -45,7 +44,7 @@ def require_stack(*modules: str) -> str | None:
     Raises:
         ImportError: A package is missing or too old, the two families are mixed, mmcv has no
             operators, or setuptools is too new for the legacy stack. The message is one sentence
-            and holds the command that mends it.
+            and contains the command that fixes it.
         ValueError: A name is none of the five.
 
     Examples:
@@ -149,7 +148,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _pinned(name: str) -> str:
-    """Returns ``name==version`` as the extras of mmpvg pin it, or the bare name without them."""
+    """Returns ``name==version`` as the extras of mmpvg pin it, or the name without them."""
     try:
         requirements = metadata.requires('mmpvg') or []
     except metadata.PackageNotFoundError:
@@ -187,8 +186,8 @@ def _rebuild_command(legacy: dict[str, tuple[str, str]]) -> str:
 def _check_legacy_accepts_mmcv(legacy: dict[str, tuple[str, str]], needed: list[str]) -> None:
     """Checks that the original mmdet and mmseg take the original mmcv 2.2 or newer.
 
-    As released they refuse it, but many environments hold copies edited to take it. Only they can
-    tell, so this imports them, in the suspicious case alone.
+    As released they refuse it, but many environments hold copies edited to take it, so they are
+    imported.
     """
     if 'mmcv' not in legacy or _release(legacy['mmcv'][1]) < (2, 2):
         return

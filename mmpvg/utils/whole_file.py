@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written in one step, whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-# What a process that was killed while writing leaves behind ends so.
+# Suffix of what a process that was killed while writing leaves behind.
 PART_SUFFIX = '.part'
 
 
 def write_whole(path: str | os.PathLike, content: bytes | memoryview | str) -> None:
     """Write a file so that no reader ever sees a part of it.
 
-    The content goes to another name in the same folder, to the disk, and then takes the place of
-    what was there in one step. If anything fails, what was there stays.
+    The content goes to another name in the same folder, to the disk, and then replaces what was
+    there in one step. If anything fails, what was there stays.
 
     Args:
         path: The file.
         content: Bytes, or text, written as UTF-8.
 
     Raises:
-        OSError: If the disk is full or the file cannot be written; the message tells how much was
-            to be written and how much is free.
+        OSError: If the file cannot be written; the message says how much is free.
     """
     data = content.encode() if isinstance(content, str) else content
     with whole_file(path, len(data)) as part:
@@ -36,14 +35,14 @@ def write_whole(path: str | os.PathLike, content: bytes | memoryview | str) -> N
 
 @contextmanager
 def whole_file(path: str | os.PathLike, size: int | None = None) -> Iterator[Path]:
-    """Let somebody else write a file, likewise.
+    """Let the caller write a file under another name, which replaces it in one step at the end.
 
     Args:
         path: The file.
         size: Bytes that will be written, for the message of an error, if known.
 
     Yields:
-        Where to write; it takes the place of ``path`` at the end.
+        Where to write.
 
     Raises:
         OSError: As ``write_whole``.
@@ -75,19 +74,16 @@ def whole_file(path: str | os.PathLike, size: int | None = None) -> Iterator[Pat
 
 
 def part_of(path: Path) -> Path:
-    """The name under which this process writes a file before it takes its place."""
+    """Return the name under which this process writes a file before it replaces it."""
     # Two hosts that share the folder may have the same process id.
     return path.with_name(f'{path.name}.{platform.node()}-{os.getpid()}{PART_SUFFIX}')
 
 
 def remove_parts(folder: str | os.PathLike) -> list[Path]:
-    """Remove what killed processes left half-written in a folder.
+    """Remove what killed processes left half-written in a folder, and return it.
 
     What a running process is writing, on this host or another, is left alone, and so is everything
     on a file system without locks.
-
-    Returns:
-        The files that were removed.
     """
     removed = []
     for part in sorted(Path(folder).glob(f'*{PART_SUFFIX}')):
@@ -99,7 +95,7 @@ def remove_parts(folder: str | os.PathLike) -> list[Path]:
 
 
 def _try_lock(file: IO[bytes]) -> bool:
-    """Lock a file until it is closed; tell whether that was possible."""
+    """Lock a file until it is closed; return whether that was possible."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -108,7 +104,7 @@ def _try_lock(file: IO[bytes]) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let the new name reach the disk too."""
+    """Flush the new name to the disk too."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 
 from mmpvg.analysis.counterbalance import measure_counterbalance, pearson
-from mmpvg.analysis.counterbalance_plot import (
+from mmpvg.analysis.inspection import record_network
+from mmpvg.analysis.plots import (
     draw_counterbalance,
     draw_embedding_maps,
     draw_last_norms,
 )
-from mmpvg.analysis.inspection import record_network
 
 
 def test_pearson_is_numpys():
@@ -97,9 +97,9 @@ def test_the_curve_of_default_is_in_the_right_panel_alone(make_vit, tmp_path):
     results = {d: measure_counterbalance(make_vit(d), images) for d in ('mpvg', 'default', 'lape')}
     path = draw_counterbalance(results, tmp_path / 'curve.png')
     pixels = np.asarray(Image.open(path).convert('RGB')).astype(int)
-    # The second and the third colour: default, and LaPE.
-    for colour, left in (((0xE6, 0x9F, 0x00), False), ((0x56, 0xB4, 0xE9), True)):
-        near = (np.abs(pixels - colour).sum(axis=2) < 30).any(axis=0)
+    # The second and the third color: default, and LaPE.
+    for color, left in (((0xE6, 0x9F, 0x00), False), ((0x56, 0xB4, 0xE9), True)):
+        near = (np.abs(pixels - color).sum(axis=2) < 30).any(axis=0)
         half = pixels.shape[1] * 53 // 100
         assert near[:half].any() == left
         assert near[half:].any()

@@ -33,9 +33,9 @@ def window_sizes(grid, window):
 @pytest.mark.parametrize('grid', [(14, 14), (9, 17)])
 def test_a_vit_with_windows(grid, bias, fused):
     arch = dict(embed_dims=DIMS, num_layers=DEPTH, num_heads=HEADS)
-    vit = MPVGViT(
-        arch, window_size=5, global_blocks=(1, 3), fused_attention=fused, gaussian_bias=bias
-    )
+    vit = MPVGViT(arch, window_size=5, global_blocks=(1, 3), gaussian_bias=bias)
+    for block in vit.blocks:
+        block.attn.fused = fused
     image = torch.zeros(1, 3, grid[0] * PATCH, grid[1] * PATCH)
     local, everywhere = window_sizes(grid, 5), [grid[0] * grid[1]]
     expected = by_hand(grid, [local, everywhere, local, everywhere])
@@ -79,7 +79,7 @@ def test_vit_adapter(grid):
         samples = HEADS * levels * points
         value = int(DIMS * ratio)
         linear = queries * DIMS * samples * (2 + 1) + (queries + keys) * DIMS * value
-        # Each sample: a value of value / HEADS channels, from four neighbours, weighted.
+        # Each sample: a value of value / HEADS channels, from four neighbors, weighted.
         return linear + queries * samples * (value // HEADS) * 5
 
     hidden = DIMS // 4

@@ -6,7 +6,8 @@ import torch
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from mmpvg.analysis.inspection import find_vit, image_files, open_model, record_network
+from mmpvg.analysis.inspection import image_files, open_model, record_network
+from mmpvg.engine.config.backbone import find_vit
 from mmpvg.models.layers.flex import has_flex_attention
 
 
@@ -110,10 +111,10 @@ def test_of_joined_test_sets_the_first_is_read(repo, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(
         f"_base_ = '{repo}/configs/sample/upernet_vit_mpvg_sample.py'\n"
-        "gray, colour = (dict(type='BaseSegDataset', pipeline=[dict(type='LoadImageFromFile', "
+        "gray, color = (dict(type='BaseSegDataset', pipeline=[dict(type='LoadImageFromFile', "
         "color_type=kind)]) for kind in ('grayscale', 'color'))\n"
         "test_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', "
-        'datasets=[gray, colour]))\n'
+        'datasets=[gray, color]))\n'
     )
     model = open_model(config, 'none')
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / 'image.png')
@@ -123,12 +124,12 @@ def test_of_joined_test_sets_the_first_is_read(repo, tmp_path):
 @pytest.mark.skipif(not has_flex_attention(), reason="this torch's flex_attention trains no bias")
 def test_no_compiled_kernel_is_looked_into(repo):
     """Gradients are taken several times through one pass, which it may refuse."""
-    options = {'model.backbone.gaussian_bias': 'head', 'model.backbone.gaussian_kernel': 'flex'}
+    options = {'model.backbone.gaussian_bias': dict(per='head', kernel='flex')}
     model = open_model(repo / 'configs/sample/upernet_vit_mpvg_sample.py', 'none', options)
     assert not any(block.attn.flex for block in model.vit.blocks)
 
 
-def test_a_device_that_is_not_there_is_told(repo):
+def test_a_device_that_is_not_there_is_refused(repo):
     with pytest.raises(ValueError, match="device 'toaster' cannot be used"):
         open_model(repo / 'configs/sample/upernet_vit_mpvg_sample.py', 'none', device='toaster')
 
@@ -191,14 +192,14 @@ def test_a_broken_image_is_named(config, repo, sample_data, tmp_path):
 
 @pytest.mark.parametrize(('channels', 'mode'), [(1, 'L'), (4, 'RGBA')])
 def test_images_of_other_channels(channels, mode, repo, tmp_path):
-    colour_type = {1: 'grayscale', 4: 'unchanged'}[channels]
+    color_type = {1: 'grayscale', 4: 'unchanged'}[channels]
     config = tmp_path / 'config.py'
     config.write_text(
         f"_base_ = '{repo}/configs/sample/upernet_vit_mpvg_sample.py'\n"
         f'model = dict(backbone=dict(in_channels={channels}), data_preprocessor=dict('
         'mean=[10.0], std=[2.0], bgr_to_rgb=False))\n'
         'test_dataloader = dict(dataset=dict(pipeline=['
-        f"dict(type='LoadImageFromFile', color_type='{colour_type}')]))\n"
+        f"dict(type='LoadImageFromFile', color_type='{color_type}')]))\n"
     )
     model = open_model(config, 'none')
     values = np.arange(6 * 9 * channels, dtype=np.uint8).reshape(6, 9, channels)

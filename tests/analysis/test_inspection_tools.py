@@ -111,10 +111,10 @@ def test_results_among_the_images_are_not_looked_at(run_tool, models, sample_dat
         run_tool('analysis_tools/counterbalance.py', images, *models, '--out', images)
 
 
-def test_what_does_not_fit_is_told(run_tool, repo, models, tmp_path, capsys):
+def test_what_does_not_fit_is_refused(run_tool, repo, models, tmp_path, capsys):
     tool = 'analysis_tools/pe_similarity.py'
     refused = {
-        '2 models need as many --names, got 1': models[:-1],
+        '2 models need 2 --names, got 1': models[:-1],
         'models need --names of their own, got one, one': [*models[:-1], 'one'],
         "which 'a/b' cannot be": [*models[:-1], 'a/b'],
         "'4by4' is no size; write 224x320": [*models, '--grids', '4by4'],

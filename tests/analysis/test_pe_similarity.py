@@ -9,11 +9,11 @@ import torch
 from mmpvg.analysis.pe_similarity import (
     cosine_similarity,
     delivered_tables,
-    neighbour_contrast,
+    neighbor_contrast,
     resize_distortions,
     similarity_mosaic,
 )
-from mmpvg.analysis.pe_similarity_plot import draw_distortions, draw_mosaics
+from mmpvg.analysis.plots import draw_distortions, draw_mosaics
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_similarity_is_numpys():
     np.testing.assert_allclose(cosine_similarity(rows), x @ x.T / np.outer(norms, norms), atol=1e-6)
 
 
-def test_contrast_of_neighbours():
+def test_contrast_of_neighbors():
     pe = torch.randn(3, 4, 8) + 1
     x = pe.numpy() / np.linalg.norm(pe.numpy(), axis=2, keepdims=True)
     beside = [x[i, j] @ x[i, j + 1] for i in range(3) for j in range(3)]
@@ -36,8 +36,8 @@ def test_contrast_of_neighbours():
     rows = x.reshape(12, 8)
     pairs = [rows[i] @ rows[j] for i in range(12) for j in range(12) if i != j]
     expected = np.mean(beside + above) - np.mean(pairs)
-    assert neighbour_contrast(pe) == pytest.approx(expected, abs=1e-6)
-    assert neighbour_contrast(torch.ones(3, 4, 8)) == pytest.approx(0, abs=1e-6)
+    assert neighbor_contrast(pe) == pytest.approx(expected, abs=1e-6)
+    assert neighbor_contrast(torch.ones(3, 4, 8)) == pytest.approx(0, abs=1e-6)
 
 
 def test_mosaic_holds_each_pair_in_its_place():

@@ -8,18 +8,20 @@ import torch
 from scipy.optimize import curve_fit
 from torch.nn import functional as F
 
-from mmpvg.analysis.field_study import measure_fields, places_of, states_of
 from mmpvg.analysis.gaussian_fit import field_spread, fit_gaussian
 from mmpvg.analysis.inspection import InspectedModel
+from mmpvg.analysis.plots import draw_field_curves, draw_fields
 from mmpvg.analysis.receptive_field import (
     accumulate_fields,
-    centre_features,
-    centre_token,
-    learnt_gaussians,
+    center_features,
+    center_token,
+    learned_gaussians,
+    measure_fields,
     pe_state,
+    places_of,
     share_outside,
+    states_of,
 )
-from mmpvg.analysis.receptive_field_plot import draw_field_curves, draw_fields
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_gradients_are_finite_differences(make_vit, options):
     # Weights that need no gradient, as of an opened model.
     vit = make_vit(**options).double().requires_grad_(False)
     image = torch.rand(1, 3, 24, 40, dtype=torch.float64)
-    features = centre_features(vit)
+    features = center_features(vit)
     fields = accumulate_fields(features, [image])
     assert fields.shape == (4, 24, 40)
     step = 1e-5
@@ -63,7 +65,7 @@ def test_gradients_are_finite_differences(make_vit, options):
         np.testing.assert_allclose(of_field * scale, of_difference, atol=1e-7 * scale)
 
 
-def test_fields_are_summed_over_images_before_they_are_normalised():
+def test_fields_are_summed_over_images_before_they_are_normalized():
     images = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]], [[[-5.0, 1.0], [1.0, 1.0]]]])
 
     def square(x):
@@ -82,9 +84,9 @@ def test_fields_are_summed_over_images_before_they_are_normalised():
 
 
 def test_a_network_of_windows_sees_its_window_alone(make_vit):
-    # 6x10 patches in windows of 4: the centre token (2, 4) lies in rows 0 to 3, columns 4 to 7.
+    # 6x10 patches in windows of 4: the center token (2, 4) lies in rows 0 to 3, columns 4 to 7.
     vit = make_vit(window_size=4, global_blocks=(), pe_delivery='mpvg').double()
-    fields = accumulate_fields(centre_features(vit), [torch.rand(2, 3, 48, 80).double()])
+    fields = accumulate_fields(center_features(vit), [torch.rand(2, 3, 48, 80).double()])
     for field in fields:
         outside = field.copy()
         outside[:32, 32:64] = 0
@@ -97,12 +99,12 @@ def test_blocks_whose_attention_gives_nothing_see_their_own_patch(make_vit):
     with torch.no_grad():
         for block in vit.blocks:
             block.attn.proj.weight.zero_()
-    fields = accumulate_fields(centre_features(vit), [torch.rand(2, 3, 24, 40)])
+    fields = accumulate_fields(center_features(vit), [torch.rand(2, 3, 24, 40)])
     for field in fields:
         assert share_outside(field, 8) == pytest.approx(0, abs=1e-12)
-        # The image of 3x5 patches has its centre in the middle; of 4x6, before it.
+        # The image of 3x5 patches has its center in the middle; of 4x6, before it.
         assert field[8:16, 16:24].sum() == pytest.approx(1)
-    fields = accumulate_fields(centre_features(vit), [torch.rand(2, 3, 32, 48)])
+    fields = accumulate_fields(center_features(vit), [torch.rand(2, 3, 32, 48)])
     for field in fields:
         assert share_outside(field, 8) == pytest.approx(0, abs=1e-12)
         assert field[8:16, 16:24].sum() == pytest.approx(1)
@@ -111,8 +113,8 @@ def test_blocks_whose_attention_gives_nothing_see_their_own_patch(make_vit):
 @pytest.mark.parametrize(
     ('grid', 'index'), [((14, 14), 90), ((24, 24), 275), ((32, 32), 495), ((7, 7), 24), ((1, 2), 0)]
 )
-def test_the_centre_token_is_that_of_gaussian_attention_biass_code(grid, index):
-    row, column = centre_token(grid)
+def test_the_center_token_is_that_of_gaussian_attention_biass_code(grid, index):
+    row, column = center_token(grid)
     assert row * grid[1] + column == index
     if grid[0] == grid[1] and grid[0] % 2 == 0:
         # Its own expression.
@@ -130,7 +132,7 @@ def test_a_blur_of_known_width_is_found():
     )
     fit = fit_gaussian(fields[0])
     assert fit.sigma == pytest.approx((4, 7), rel=1e-6)
-    assert fit.centre == pytest.approx((17.25, 33.5), abs=1e-5)
+    assert fit.center == pytest.approx((17.25, 33.5), abs=1e-5)
     assert fit.amplitude == pytest.approx(1 / kernel.sum().item(), rel=1e-6)
     assert fit.r_squared == pytest.approx(1)
 
@@ -167,7 +169,7 @@ def test_a_spike_far_from_a_wide_hill_is_found():
     hill = np.exp(-((y - 30) ** 2 + (x - 40) ** 2) / (2 * 25.0**2))
     spike = 30 * np.exp(-((y - 100) ** 2 + (x - 180) ** 2) / (2 * 1.5**2))
     fit = fit_gaussian(hill + spike)
-    assert fit.centre == pytest.approx((100, 180), abs=0.1)
+    assert fit.center == pytest.approx((100, 180), abs=0.1)
     assert fit.sigma == pytest.approx((1.5, 1.5), rel=0.05)
 
 
@@ -189,10 +191,10 @@ def test_fit_is_scipys_of_all_parameters(spike):
     fitted, _ = curve_fit(gaussian, None, field.ravel(), start, xtol=1e-12, ftol=1e-12)
     fit = fit_gaussian(field)
     assert fit.amplitude == pytest.approx(fitted[0], rel=1e-4)
-    assert fit.centre == pytest.approx(fitted[1:3], abs=1e-3)
+    assert fit.center == pytest.approx(fitted[1:3], abs=1e-3)
     assert fit.sigma == pytest.approx(np.abs(fitted[3:]), rel=1e-4)
     residual = field.ravel() - gaussian(None, *fitted)
-    left = np.square(gaussian(None, fit.amplitude, *fit.centre, *fit.sigma) - field.ravel()).sum()
+    left = np.square(gaussian(None, fit.amplitude, *fit.center, *fit.sigma) - field.ravel()).sum()
     assert left == pytest.approx(np.square(residual).sum(), rel=1e-8)
     assert fit.r_squared == pytest.approx(1 - residual.var() / field.var(), abs=1e-8)
     # Not 1 - residual / total sum of squares, which counts the mean of the residual too.
@@ -215,7 +217,7 @@ def test_spread_and_share_of_known_fields():
     uniform = np.full((48, 80), 1 / (48 * 80))
     expected = math.sqrt((48**2 - 1) / 12), math.sqrt((80**2 - 1) / 12)
     assert field_spread(uniform) == pytest.approx(expected)
-    # The centre token of 6x10 patches of 8 pixels is (2, 4).
+    # The center token of 6x10 patches of 8 pixels is (2, 4).
     assert share_outside(uniform, 8) == pytest.approx(1 - 1 / 60)
     point = np.zeros((48, 80))
     point[16, 39] = 1
@@ -235,12 +237,12 @@ def test_states_of_the_pe(make_vit, cls_token):
     ]
     with pe_state(vit, 'zeroed'):
         assert not any(r.any() for r in rows)
-    with pe_state(vit, 're-initialised', seed=1):
+    with pe_state(vit, 're-initialized', seed=1):
         drawn = rows[0].clone()
         assert 0.01 < drawn.std() < 0.03
-    with pe_state(vit, 're-initialised', seed=1):
+    with pe_state(vit, 're-initialized', seed=1):
         assert torch.equal(drawn, rows[0])
-    with pe_state(vit, 're-initialised', seed=2):
+    with pe_state(vit, 're-initialized', seed=2):
         assert not torch.equal(drawn, rows[0])
     with pe_state(vit, 'as it is'):
         assert torch.equal(rows[0], before['position_embedding.table'])
@@ -264,10 +266,10 @@ def test_a_study_of_a_network_with_a_gaussian_bias(make_vit, figures, tmp_path):
     vit = make_vit(gaussian_bias='head')
     with torch.no_grad():
         vit.blocks[1].attn.bias.sigma.copy_(torch.tensor([2.0, -3.0]))
-    learnt = learnt_gaussians(vit)
-    assert [bias.block for bias in learnt] == [0, 1, 2]
-    assert learnt[1].sigma == (2, -3) and len(learnt[1].amplitude) == 2
-    assert learnt_gaussians(make_vit()) == []
+    learned = learned_gaussians(vit)
+    assert [bias.block for bias in learned] == [0, 1, 2]
+    assert learned[1].sigma == (2, -3) and len(learned[1].amplitude) == 2
+    assert learned_gaussians(make_vit()) == []
 
     model = InspectedModel('mine', vit, (0, 0, 0), (1, 1, 1), True)
     asked = []
@@ -282,7 +284,7 @@ def test_a_study_of_a_network_with_a_gaussian_bias(make_vit, figures, tmp_path):
     assert all(f.field.shape == f.size and f.field.sum() == pytest.approx(1) for f in fields)
     pictures = [
         draw_fields([f for f in fields if f.size == (24, 40)], tmp_path / 'fields.png', 'mine'),
-        draw_field_curves({'mine': fields}, {'mine': learnt}, {'mine': 8}, tmp_path / 'curve.png'),
+        draw_field_curves({'mine': fields}, {'mine': learned}, {'mine': 8}, tmp_path / 'curve.png'),
         draw_field_curves({'mine': fields}, {'mine': []}, {'mine': 8}, tmp_path / 'none.png'),
     ]
     assert len({path.read_bytes() for path in pictures}) == 3
@@ -313,5 +315,5 @@ def test_a_fixed_sinusoid_cannot_be_drawn_again(make_vit):
     vit = make_vit(pe_type='sinusoid_2d')
     model = InspectedModel('mine', vit, (0, 0, 0), (1, 1, 1), True)
     assert states_of(model) == ('as it is', 'zeroed')
-    with pytest.raises(ValueError, match='never drawn'), pe_state(vit, 're-initialised'):
+    with pytest.raises(ValueError, match='never drawn'), pe_state(vit, 're-initialized'):
         pass

@@ -1,4 +1,4 @@
-"""Drawn samples: in their place, in their colours, the same every time."""
+"""Drawn samples: in their place, in their colors, the same every time."""
 
 import numpy as np
 import pytest
@@ -40,12 +40,12 @@ def test_label_maps(image):
     assert drawn.shape == (120, 180, 3)
     red, blue = drawn[:60, :90].mean((0, 1)), drawn[60:, 90:].mean((0, 1))
     assert red[0] > red[2] + 100 and blue[2] > blue[0] + 100
-    assert np.ptp(drawn[:60, 90:].mean((0, 1))) < 1, 'what does not count has no colour'
+    assert np.ptp(drawn[:60, 90:].mean((0, 1))) < 1, 'what does not count has no color'
     assert np.array_equal(np.asarray(draws.prediction(sample, 3)), drawn[::-1, :])
-    # Without a palette, classes have colours too.
-    bare = painter('mmseg', dict(classes=METAINFO['classes']))
-    assert len(set(bare.class_colours.values())) == 2
-    bare.ground_truth(sample)
+    # Without a palette, classes have colors too.
+    plain = painter('mmseg', dict(classes=METAINFO['classes']))
+    assert len(set(plain.class_colors.values())) == 2
+    plain.ground_truth(sample)
 
 
 def test_instances_are_drawn_alike_each_time(image):
@@ -111,4 +111,4 @@ def test_what_is_no_palette_of_the_classes_is_replaced(palette):
     draws = SamplePainter(
         Config(dict(default_scope='mmseg', visualizer=None)), {**METAINFO, 'palette': palette}
     )
-    assert len(set(draws.class_colours.values())) == 2
+    assert len(set(draws.class_colors.values())) == 2

@@ -1,4 +1,4 @@
-"""Strangers' ViTs with random weights, small, in their own layouts."""
+"""Small ViTs of other projects with random weights, in their own layouts."""
 
 import copy
 import re

@@ -34,7 +34,7 @@ def test_a_plain_vit_fills_the_vit_and_leaves_the_adapter(save):
     # MPVG's last PE norm has a place, the last norm itself has none.
     assert any(name.startswith('pe_delivery.last_norm.') for name in report.loaded)
     assert {'backbone.norm.weight', 'norm.weight'} & set(report.ignored)
-    beside = [name for name in after if name.split('.')[0] in adapter.beside_the_vit]
+    beside = [name for name in after if name.split('.')[0] in adapter.extra_modules]
     # The adapter's LayerScale, which a DeiT lacks, changes nothing at first.
     gammas = [name for name in after if name.endswith('.gamma') and name.startswith('blocks.')]
     assert len(gammas) == 8 and all((after[name] == 1).all() for name in gammas)

@@ -251,5 +251,5 @@ def test_a_tensor_of_another_shape_is_named_with_it(load, make_timm, tmp_path, n
     with pytest.raises(ValueError, match=re.escape(str(shape))) as refused:
         load(tmp_path / 'vit.pth')
     assert '\n' not in str(refused.value)
-    told = str(refused.value).replace('register_tokens', 'reg_token')
-    assert name in told.replace('a patch embedding of', 'patch_embed.proj.weight')
+    message = str(refused.value).replace('register_tokens', 'reg_token')
+    assert name in message.replace('a patch embedding of', 'patch_embed.proj.weight')

@@ -15,8 +15,8 @@ from mmpvg.models import MPVGViT, MPVGViTAdapter
 
 ARCH = dict(embed_dims=48, num_layers=4, num_heads=3)
 VITDET = dict(
-    arch=ARCH, img_size=224, relative_position='decomposed', window_size=14, global_blocks=(3,),
-    relative_grid=28, final_norm=False, pe_delivery='default',
+    arch=ARCH, img_size=224, relative_position=dict(type='decomposed', grid=28), window_size=14,
+    global_blocks=(3,), final_norm=False, pe_delivery='default',
 )  # fmt: skip
 
 
@@ -62,10 +62,11 @@ def test_vitdet_of_mmdet(vitdet, tmp_path):
     torch.save(dict(state_dict=content, meta={}), file)
     report = check_vitdet(file, expected)
     assert report.ignored['neck.convs.0.weight'] == 'lies outside the backbone'
-    told = backbone_arguments(recognise(read_weights(file), file))
-    assert told == {
+    arguments = backbone_arguments(recognise(read_weights(file), file))
+    assert arguments == {
         **VITDET, 'arch': {**ARCH, 'mlp_ratio': 4.0}, 'patch_size': 16, 'in_channels': 3,
-        'relative_grid': (28, 28), 'global_blocks': [3], 'with_cls_token': False,
+        'relative_position': dict(type='decomposed', grid=(28, 28)), 'global_blocks': [3],
+        'with_cls_token': False,
         'num_registers': 0,
     }  # fmt: skip
 
@@ -73,7 +74,8 @@ def test_vitdet_of_mmdet(vitdet, tmp_path):
 def test_a_relative_position_of_another_size_is_refused(vitdet, tmp_path):
     file = str(tmp_path / 'vitdet.pth')
     torch.save(vitdet[0], file)
-    for arguments, side in ((dict(relative_grid=32), 28), (dict(window_size=7), 14)):
+    other = dict(type='decomposed', grid=32)
+    for arguments, side in ((dict(relative_position=other), 28), (dict(window_size=7), 14)):
         with pytest.raises(ValueError, match=f'it is for {side} patches along that axis'):
             PretrainedViT(file)(MPVGViT(**{**VITDET, **arguments}))
 
@@ -242,7 +244,7 @@ def test_a_released_vit_adapter_gives_its_own_maps(make_timm, tmp_path):
     torch.save(dict(state_dict=content, meta={}), tmp_path / 'adapter.pth')
     backbone = MPVGViTAdapter(
         ARCH, conv_channels=8, deform_ratio=0.5, norm_cfg=dict(type='BN'), img_size=64,
-        pe_delivery='default', layer_scale=1.0,
+        pe_delivery='default', layer_scale_init_value=1.0,
     ).eval()  # fmt: skip
     report = PretrainedViT(str(tmp_path / 'adapter.pth'))(backbone)
     assert report.family == 'ViT-Adapter' and not report.new and not report.resized
@@ -252,7 +254,9 @@ def test_a_released_vit_adapter_gives_its_own_maps(make_timm, tmp_path):
     with torch.no_grad():
         for ours, theirs in zip(backbone(image), run_released(adapter, vit, image)):
             assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match=r'layer_scale=1\.0'):
+    with pytest.raises(ValueError, match=r'layer_scale_init_value=1\.0'):
         PretrainedViT(str(tmp_path / 'adapter.pth'))(
-            MPVGViTAdapter(ARCH, conv_channels=8, deform_ratio=0.5, img_size=64, layer_scale=None)
+            MPVGViTAdapter(
+                ARCH, conv_channels=8, deform_ratio=0.5, img_size=64, layer_scale_init_value=None
+            )
         )

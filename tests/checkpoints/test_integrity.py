@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 
-from mmpvg.checkpoints.integrity import find_damage
+from mmpvg.checkpoints.safe_load import find_damage
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_truncated(checkpoint, left):
 
 
 def test_any_byte_of_the_directory(checkpoint):
-    """Whatever a damaged directory of members makes zipfile raise, it is told, not raised."""
+    """Whatever a damaged directory of members makes zipfile raise, it is returned, not raised."""
     content = checkpoint.read_bytes()
     begin = zipfile.ZipFile(checkpoint).start_dir
     for place in range(begin, len(content), 7):

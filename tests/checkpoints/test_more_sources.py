@@ -1,4 +1,4 @@
-"""Folders, shards, other bands, fine-tuning wrappers, and what a source tells about itself."""
+"""Folders, shards, other bands, fine-tuning wrappers, and what a source says about itself."""
 
 import json
 import logging
@@ -105,7 +105,7 @@ def test_a_folder_of_timm_is_read_through_timm(tmp_path, scheme):
     vit = MPVGViT(arch, img_size=64, pe_delivery='default', with_cls_token=True).eval()
     assert PretrainedViT(source)(vit).heads == '4, as the source has'
     assert features(vit, model) < 1e-4
-    # A file does not tell that its norms come after the branches; the folder does.
+    # A file does not show that its norms come after the branches; the folder does.
     save('vit_base_patch16_rpn_224', **arguments)
     with pytest.raises(ValueError, match=r'another network \(VisionTransformer, ResPostBlock'):
         read_weights(source)
@@ -193,9 +193,9 @@ def test_gab_as_its_authors_code_names_it(tmp_path, kind):
         rel_pos.get_bias = lambda total=bias + gaussian: total
     file = str(tmp_path / 'gab.pth')
     torch.save(state, file)
-    told = backbone_arguments(recognise(read_weights(file), file))
-    assert told['gaussian_bias'] == kind and told['arch']['num_heads'] == 3
-    vit = MPVGViT(**told).eval()
+    arguments = backbone_arguments(recognise(read_weights(file), file))
+    assert arguments['gaussian_bias'] == kind and arguments['arch']['num_heads'] == 3
+    vit = MPVGViT(**arguments).eval()
     report = PretrainedViT(file)(vit)
     assert not report.new and features(vit, model) < 1e-4
 

@@ -43,12 +43,12 @@ def test_timms_relative_vit_loads_whole(relpos, size, qkv_bias):
     assert torch.allclose(ours.flatten(2).transpose(1, 2), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_backbone_without_it_refuses_and_tells_what_to_set(relpos):
+def test_a_backbone_without_it_refuses_and_names_the_setting(relpos):
     _, file = relpos
     arch = dict(embed_dims=192, num_layers=3, num_heads=3)
     with pytest.raises(ValueError, match="set pe_type=None, pe_delivery='none'"):
         PretrainedViT(file)(MPVGViT(arch, img_size=64))
-    vit = MPVGViT(arch, img_size=64, pe_type=None, pe_delivery='none', layer_scale=1.0)
+    vit = MPVGViT(arch, img_size=64, pe_type=None, pe_delivery='none', layer_scale_init_value=1.0)
     with pytest.raises(ValueError, match="no place for .*; set its relative_position='mlp'"):
         PretrainedViT(file)(vit)
 
@@ -80,9 +80,9 @@ def test_sam_gives_its_own_features(size, tmp_path):
     ).eval()  # fmt: skip
     report = PretrainedViT(str(file))(vit)
     assert not report.new and 'mask_decoder.iou_token.weight' in report.ignored
-    told = backbone_arguments(recognise(read_weights(str(file)), str(file)), num_heads=3)
-    assert told['relative_position'] == 'decomposed' and told['relative_grid'] == (4, 4)
-    assert (told['window_size'], told['global_blocks']) == (2, [2])
+    arguments = backbone_arguments(recognise(read_weights(str(file)), str(file)), num_heads=3)
+    assert arguments['relative_position'] == dict(type='decomposed', grid=(4, 4))
+    assert (arguments['window_size'], arguments['global_blocks']) == (2, [2])
     sam.neck = torch.nn.Identity()
     image = torch.randn(1, 3, *size)
     with torch.no_grad():

@@ -125,7 +125,7 @@ def test_a_run_that_is_started_again_goes_on_from_its_own(folder, tiny_run, tmp_
     assert chosen() == 'epoch_1.pth'
     monkeypatch.setenv('MMPVG_RUN', 'a job')
     assert chosen() == 'epoch_1.pth'
-    # The job starts, and is told to end after its first epoch.
+    # The job starts, and is stopped after its first epoch.
     first = tiny_run(folder, epochs=2)
     first._resume, first._load_from = True, file
     first.train()

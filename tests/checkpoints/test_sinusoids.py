@@ -66,11 +66,11 @@ def test_a_sinusoid_of_lape_gives_its_features(saved, make_vit, pe_type, table):
             ours = vit(image)[0].flatten(2).transpose(1, 2)
         assert torch.allclose(ours, tokens, atol=1e-4, rtol=1e-4)
         assert ('computes itself' in str(report)) == (kept == pe_type)
-        # A table that is kept does not tell that its grid is 4x4; a sinusoid that is equal does.
+        # A table that is kept does not show that its grid is 4x4; a sinusoid that is equal does.
         assert ['4x4' in note for note in report.notes] == [True] * (kept == 'learnable')
-    told = backbone_arguments(recognise(read_weights(file), file), num_heads=3)
-    assert told['pe_type'] == pe_type and told['with_cls_token']
-    MPVGViT(**told)
+    arguments = backbone_arguments(recognise(read_weights(file), file), num_heads=3)
+    assert arguments['pe_type'] == pe_type and arguments['with_cls_token']
+    MPVGViT(**arguments)
     # In half precision it is the same.
     model, file = saved(table.half())
     PretrainedViT(file)(make_vit(pe_type=pe_type))

@@ -29,7 +29,7 @@ def assert_same_features(vit, expected, sizes=SIZES, atol=1e-4):
 
 
 def random_source(model):
-    """A stranger's network with random weights, and the function of an image that it is."""
+    """A network of another project with random weights, and its features of an image."""
     torch.manual_seed(0)
     for param in model.parameters():
         torch.nn.init.normal_(param, std=0.1)
@@ -80,12 +80,12 @@ def test_deit_iii(make_timm, make_vit, oracle, rename, tmp_path):
     model = make_timm(init_values=1.0, no_embed_class=True)
     state = rename(model.state_dict(), (r'\.ls([12])\.gamma', r'.gamma_\1'))
     file = save({'model': state}, tmp_path / 'deit_3.pth')
-    vit = make_vit(layer_scale=1.0)
+    vit = make_vit(layer_scale_init_value=1.0)
     report = PretrainedViT(file)(vit)
     assert report.family == 'DeiT III'
     assert not vit.position_embedding.cls_row.any(), 'a token without a PE row has a row of zeros'
     assert_same_features(vit, lambda image: oracle(model, image))
-    with pytest.raises(ValueError, match=r'LayerScale; set layer_scale=1\.0'):
+    with pytest.raises(ValueError, match=r'LayerScale; set layer_scale_init_value=1\.0'):
         PretrainedViT(file)(make_vit())
 
 
@@ -121,7 +121,7 @@ def test_dinov2(make_timm, make_vit, oracle, rename, tmp_path, registers, chunke
     if chunked:
         state = rename(state, (r'^blocks\.', 'blocks.0.'))
     file = save(state, tmp_path / 'dinov2.pth')
-    vit = make_vit(img_size=56, patch_size=14, num_registers=registers, layer_scale=1e-5)
+    vit = make_vit(img_size=56, patch_size=14, num_registers=registers, layer_scale_init_value=1e-5)
     report = PretrainedViT(file)(vit)
     assert report.family == 'DINOv2'
     assert_same_features(vit, lambda image: oracle(model, image), [(56, 56), (84, 84), (42, 98)])
@@ -202,7 +202,7 @@ def test_mmpretrain(make_vit, tmp_path, layer_scale):
     # mmengine's checkpoints hold logged numbers, which weights_only refuses.
     logged = dict(log_scalars={'train/loss': HistoryBuffer([np.float64(1.5)], [1])})
     content = dict(state_dict=state, meta=dict(epoch=1), message_hub=logged)
-    vit = make_vit(layer_scale=layer_scale or None)
+    vit = make_vit(layer_scale_init_value=layer_scale or None)
     report = PretrainedViT(save(content, tmp_path / 'mmpretrain.pth'))(vit)
     assert report.family == 'mmpretrain'
     assert report.ignored == {'head.layers.head.weight': 'lies outside the backbone'}
@@ -219,7 +219,7 @@ def test_mmpretrain_deit_iii(make_vit, tmp_path):
     # equal norms it is the network that its weights were trained as.
     for layer in model.layers:
         layer.ln2.load_state_dict(layer.ln1.state_dict())
-    vit = make_vit(layer_scale=1.0)
+    vit = make_vit(layer_scale_init_value=1.0)
     PretrainedViT(save(dict(state_dict=state), tmp_path / 'deit3.pth'))(vit)
     assert_same_features(vit, expected)
 
@@ -345,5 +345,5 @@ def test_a_file_with_names_of_a_rotary_model_is_noted(make_vit, tmp_path):
     options = dict(img_size=64, embed_dim=48, depth=3, num_heads=3)
     model = timm.create_model('vit_small_patch16_rope_ape_224', **options)
     file = save(model.state_dict(), tmp_path / 'vit.pth')
-    notes = PretrainedViT(file)(make_vit(layer_scale=1.0)).notes
+    notes = PretrainedViT(file)(make_vit(layer_scale_init_value=1.0)).notes
     assert any('rope_ape' in note and 'timm://NAME' in note for note in notes)

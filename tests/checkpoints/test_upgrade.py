@@ -1,4 +1,4 @@
-"""Starting from a stranger's ViT: what changes at first, what is refused, what is reported."""
+"""Starting from a ViT of another project: what changes, what is refused, what is reported."""
 
 import pytest
 import torch
@@ -141,7 +141,7 @@ def test_a_source_with_pooled_norm_has_no_last_norm(make_timm, make_vit, tmp_pat
 
 def test_layer_scale_of_one_is_added(deit, make_vit, oracle):
     model, file = deit
-    vit = make_vit(layer_scale=1e-5)
+    vit = make_vit(layer_scale_init_value=1e-5)
     report = PretrainedViT(file)(vit)
     assert difference(vit, lambda image: oracle(model, image)) < 1e-5
     assert 'starts as one' in str(report)
@@ -287,7 +287,9 @@ def test_bad_settings(deit, make_vit):
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'pvg', 'mpvg'])
 def test_arguments_of_our_own_checkpoints(make_vit, delivery):
-    vit = make_vit(pe_delivery=delivery, img_size=(48, 80), num_registers=2, layer_scale=0.1)
+    vit = make_vit(
+        pe_delivery=delivery, img_size=(48, 80), num_registers=2, layer_scale_init_value=0.1
+    )
     source = recognise(Weights(vit.state_dict()), 'x.pth')
     assert backbone_arguments(source, num_heads=3) == dict(
         arch=dict(embed_dims=48, num_layers=3, num_heads=3, mlp_ratio=4.0),
@@ -297,7 +299,7 @@ def test_arguments_of_our_own_checkpoints(make_vit, delivery):
         pe_delivery=delivery,
         with_cls_token=True,
         num_registers=2,
-        layer_scale=1.0,
+        layer_scale_init_value=1.0,
     )
     with pytest.raises(ValueError, match='48 wide.*num_heads'):
         backbone_arguments(source)
@@ -305,7 +307,7 @@ def test_arguments_of_our_own_checkpoints(make_vit, delivery):
 
 def test_a_gaussian_in_some_blocks_is_not_guessed(make_vit, tmp_path):
     vit = make_vit(
-        gaussian_bias='head', gaussian_blocks='window', window_size=2, global_blocks=(2,),
+        gaussian_bias=dict(per='head', blocks='window'), window_size=2, global_blocks=(2,),
         with_cls_token=False,
     )  # fmt: skip
     file = str(tmp_path / 'windows.pth')
@@ -314,5 +316,5 @@ def test_a_gaussian_in_some_blocks_is_not_guessed(make_vit, tmp_path):
         backbone_arguments(recognise(read_weights(file), file), num_heads=3)
     every = make_vit(gaussian_bias='block', with_cls_token=False)
     torch.save(every.state_dict(), file)
-    told = backbone_arguments(recognise(read_weights(file), file), num_heads=3)
-    assert told['gaussian_bias'] == 'block'
+    arguments = backbone_arguments(recognise(read_weights(file), file), num_heads=3)
+    assert arguments['gaussian_bias'] == 'block'

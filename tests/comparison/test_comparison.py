@@ -26,19 +26,19 @@ def comparison(*differences):
     return Comparison((), None, {}, {}, images)
 
 
-def places(told):
-    return tuple([image.index for image in images] for images in told)
+def places(groups):
+    return tuple([image.index for image in images] for images in groups)
 
 
 def test_the_largest_differences_either_way_are_shown():
-    told = comparison(0.25, -0.125, 0.0, 0.5, -0.25, None, 0.375, 0.0625)
-    assert places(told.extremes(4)) == ([3, 6], [4, 1])
-    assert places(told.extremes(3)) == ([3, 6], [4])
-    assert places(told.extremes(1)) == ([3], [])
-    assert places(told.extremes(0)) == ([], [])
+    found = comparison(0.25, -0.125, 0.0, 0.5, -0.25, None, 0.375, 0.0625)
+    assert places(found.extremes(4)) == ([3, 6], [4, 1])
+    assert places(found.extremes(3)) == ([3, 6], [4])
+    assert places(found.extremes(1)) == ([3], [])
+    assert places(found.extremes(0)) == ([], [])
     # Where one kind has fewer, the other has more; what is equal is never shown.
-    assert places(told.extremes(6)) == ([3, 6, 0, 7], [4, 1])
-    assert places(told.extremes(99)) == places((told.gains, told.losses))
+    assert places(found.extremes(6)) == ([3, 6, 0, 7], [4, 1])
+    assert places(found.extremes(99)) == places((found.gains, found.losses))
     assert places(comparison(-0.25, -0.5, -0.125, 0.0).extremes(2)) == ([], [1, 0])
     assert places(comparison(0.0, 0.0, None).extremes(2)) == ([], [])
 
@@ -99,7 +99,7 @@ def test_other_classes_are_refused(segmenter):
         load_candidates(*zip(half, half))
 
 
-def test_what_does_not_fit_is_told(repo, segmenter, tmp_path):
+def test_what_does_not_fit_is_refused(repo, segmenter, tmp_path):
     config, checkpoint = segmenter()
     with pytest.raises(FileNotFoundError, match='config nowhere.py does not exist'):
         load_candidates([config, 'nowhere.py'], [checkpoint] * 2)
@@ -130,7 +130,7 @@ def test_both_are_measured_by_the_evaluator_of_a(segmenter):
     """And in the order of the test set, one image after the other."""
     a = segmenter('a', 'test_dataloader["batch_sampler"] = dict(type="mmpvg.NoSuchSampler")')
     b = segmenter('b', "test_evaluator = dict(type='IoUMetric', iou_metrics=['mDice'])")
-    told = compare(load_candidates(*zip(a, b)))
-    assert set(told.metrics) == {'aAcc', 'mIoU', 'mAcc'}
-    assert None not in {pair.b for pair in told.metrics.values()}
-    assert [image.path[-10:] for image in told.images] == [f'{i:06d}.jpg' for i in range(4)]
+    found = compare(load_candidates(*zip(a, b)))
+    assert set(found.metrics) == {'aAcc', 'mIoU', 'mAcc'}
+    assert None not in {pair.b for pair in found.metrics.values()}
+    assert [image.path[-10:] for image in found.images] == [f'{i:06d}.jpg' for i in range(4)]

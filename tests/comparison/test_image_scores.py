@@ -57,8 +57,8 @@ def test_mean_iou():
     expected = 100 * (1 / 2 + 2 / 3) / 2
     assert mean_iou(prediction, truth, 4) == pytest.approx(expected)
     # A class that is only predicted is missed wholly.
-    told = mean_iou(torch.tensor([[0, 3]]), torch.tensor([[0, 0]]), 4)
-    assert told == pytest.approx(100 * (1 / 2 + 0) / 2)
+    found = mean_iou(torch.tensor([[0, 3]]), torch.tensor([[0, 0]]), 4)
+    assert found == pytest.approx(100 * (1 / 2 + 0) / 2)
     assert math.isnan(mean_iou(prediction, torch.full_like(truth, 255), 4))
     assert mean_iou(prediction, torch.full_like(truth, 7), 4, ignore_index=9) == 0
     with pytest.raises(ValueError, match='2x3 pixels, the ground truth 2x2'):
@@ -142,7 +142,7 @@ def test_instances():
     assert by_box.of(sample) == by_mask.of(sample) == 0
 
 
-def test_ground_truth_of_another_size_is_told():
+def test_ground_truth_of_another_size_is_refused():
     from mmdet.structures import DetDataSample
 
     sample = DetDataSample()

@@ -7,8 +7,12 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from mmpvg.comparison.difference_chart import describe_differences, draw_differences
-from mmpvg.comparison.embedded import embed_figure, embed_picture
+from mmpvg.comparison.pictures import (
+    describe_differences,
+    draw_differences,
+    embed_figure,
+    embed_picture,
+)
 
 
 def test_pictures_are_inside():

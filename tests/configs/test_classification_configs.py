@@ -11,7 +11,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
-from mmpvg.datasets import make_digits_dataset
+from mmpvg.datasets.sample import make_digits_dataset
 from mmpvg.models import MPVGViT
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -185,7 +185,7 @@ def test_retrieval_searches_the_gallery(tmp_path):
 )
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_the_pipelines_run(name, size, split, tmp_path):
-    """On a picture, often enough that every augmentation of RandAugment has its turn."""
+    """On one image, often enough that every augmentation of RandAugment is drawn."""
     cfg = load(name)
     init_default_scope(cfg.default_scope)
     pipeline = cfg[f'{split}_dataloader'].dataset.pipeline
@@ -203,5 +203,5 @@ def test_the_pipelines_run(name, size, split, tmp_path):
         assert packed['inputs'].shape == (3, size, size)
         varied += packed['inputs'].float().std() > 1
         assert packed['data_samples'].gt_label.item() == 1
-    # A posterized picture may have a single colour left.
+    # A posterized picture may have a single color left.
     assert varied >= 0.8 * seeds

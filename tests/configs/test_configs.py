@@ -11,13 +11,14 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
-from mmpvg.datasets import (
+from mmpvg.datasets.sample import (
     SAMPLE_CLASSES,
     SAMPLE_PALETTE,
     SAMPLE_SEG_CLASSES,
     SAMPLE_SEG_PALETTE,
 )
-from mmpvg.models import MPVGViT, MPVGViTAdapter
+from mmpvg.models import MPVGViTAdapter
+from mmpvg.models.backbones import PlainViT
 from mmpvg.models.layers import DecomposedRelativePosition, RelativePositionMlp
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -41,7 +42,7 @@ def test_builds_and_its_backbone_runs(name):
     cfg = load(name)
     init_default_scope(cfg.default_scope)
     model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model))).eval()
-    assert isinstance(model.backbone, MPVGViT)
+    assert isinstance(model.backbone, PlainViT)
     # Sides that are multiples of the coarsest stride.
     size = (112, 168) if '-p14_' in name else (96, 128)
     with torch.no_grad():
@@ -66,7 +67,7 @@ def test_builds_and_its_backbone_runs(name):
 
 
 def method(name):
-    """What the name of a leaf tells: adapter or not, size, side of a patch, delivery, extras."""
+    """Parse the name of a config: adapter or not, size, patch size, delivery, extras."""
     backbone, method = Path(name).stem.split('_vit-')[1].split('_')[:2]
     adapted = backbone.startswith('adapter-')
     size, _, patch = backbone.removeprefix('adapter-').partition('-p')

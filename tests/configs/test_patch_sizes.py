@@ -1,4 +1,4 @@
-"""Recipes for patches of 14 and 8 pixels: boxes, anchors and masks lie where the image has them."""
+"""Recipes for patches of 14 and 8 pixels: positions of boxes, anchors and masks."""
 
 import copy
 from pathlib import Path
@@ -79,8 +79,8 @@ def test_segmenters_see_whole_cells_only(patch):
     steps = {step['type']: step for step in cfg.test_dataloader.dataset.pipeline}
     assert steps['ResizeToMultiple'].size_divisor == divisor
     with torch.no_grad():
-        tap = model.backbone(torch.zeros(1, 3, divisor * 2, divisor * 3))
-        maps = model.neck(list(tap) * 4)
+        feature = model.backbone(torch.zeros(1, 3, divisor * 2, divisor * 3))
+        maps = model.neck(list(feature) * 4)
     strides = [patch / scale for scale in cfg.model.neck.rescales]
     assert [3 * divisor / m.shape[3] for m in maps] == strides
     assert divisor % strides[-1] == 0

@@ -108,7 +108,7 @@ def adapter_settings(cfg, backbone):
     # mmengine's schedulers reach their end one iteration early.
     warmup = cfg.param_scheduler[0]
     return {
-        'interaction indexes': backbone.runs,
+        'interaction indexes': backbone.interaction_indexes,
         'conv_inplane': backbone.spatial_prior.stem[0].out_channels,
         'n_points': {attention.num_points for attention in attentions},
         'deform heads': {attention.num_heads for attention in attentions},

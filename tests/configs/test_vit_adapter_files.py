@@ -28,7 +28,7 @@ BACKBONE = dict(
     cffn_ratio=0.25,
     deform_ratio=1.0,
     interaction_indexes=[[0, 2], [3, 5], [6, 8], [9, 11]],
-    layer_scale=1.0,  # gamma1 and gamma2 start from ones
+    layer_scale_init_value=1.0,  # gamma1 and gamma2 start from ones
     norm_eps=1e-6,
     pretrain_size=224,
 )
@@ -106,7 +106,7 @@ FILES = {
     'mask_rcnn/mask_rcnn_vit-adapter-t_mpvg_8xb2-1x_coco': dict(
         SINGLE_SCALE, **TINY, optimizer=('AdamW', 2e-4, (0.9, 0.999), 0.01)
     )
-    | dict(layer_scale=None),
+    | dict(layer_scale_init_value=None),
     'mask_rcnn/mask_rcnn_vit-adapter-s_mpvg_8xb2-1x_coco': dict(SINGLE_SCALE, **SMALL),
     'cascade_mask_rcnn/cascade_mask_rcnn_vit-adapter-s_mpvg_8xb2-ms-3x_coco': dict(
         DETECTION,
@@ -161,8 +161,8 @@ def backbone_fields(cfg, backbone):
         deform_num_heads=attention.num_heads,
         cffn_ratio=interaction.extractors[0].mlp.fc1.out_features / dims,
         deform_ratio=attention.value_proj.out_features / dims,
-        interaction_indexes=[list(run) for run in backbone.runs],
-        layer_scale=scales[0].pop() if scales else None,
+        interaction_indexes=[list(group) for group in backbone.interaction_indexes],
+        layer_scale_init_value=scales[0].pop() if scales else None,
         norm_eps=eps,
         pretrain_size=16 * backbone.position_embedding.grid[0],
         vit_feature=backbone.vit_maps,

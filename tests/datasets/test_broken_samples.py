@@ -1,4 +1,4 @@
-"""What is broken is replaced and told; labels outside the classes stop."""
+"""What is broken is replaced and named; labels outside the classes stop."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Annotations of another image, and what is no number, are noticed."""
+"""Annotations of another image, and what is not finite, are noticed."""
 
 import io
 import pickle

@@ -38,17 +38,17 @@ def test_a_training_by_iterations(tmp_path):
     assert read_run_logs(tmp_path / '1/vis_data/scalars.json')['mIoU'].values == [40.0]
 
 
-def test_validations_of_epochs_are_told_at_their_iteration(tmp_path):
-    lines = [by_epoch(i, 5.0 - i) for i in (1, 2, 3, 4)]
-    write(tmp_path, '1', *lines[:2], dict(mAP=0.1, step=1), *lines[2:], dict(mAP=0.2, step=2))
+def test_validations_of_epochs_are_at_their_iteration(tmp_path):
+    rows = [by_epoch(i, 5.0 - i) for i in (1, 2, 3, 4)]
+    write(tmp_path, '1', *rows[:2], dict(mAP=0.1, step=1), *rows[2:], dict(mAP=0.2, step=2))
     assert read_run_logs(tmp_path)['mAP'] == Curve([2, 4], [0.1, 0.2], True)
 
 
 def test_resumes_are_joined(tmp_path):
     """Killed in iteration 5, resumed from the checkpoint of iteration 2."""
-    told = [by_epoch(i, float(i)) for i in (1, 2, 3, 4)]
+    rows = [by_epoch(i, float(i)) for i in (1, 2, 3, 4)]
     validations = [dict(mAP=0.1, step=1), dict(mAP=0.2, step=2)]
-    write(tmp_path, '1', *told[:2], validations[0], *told[2:], validations[1], '{"loss": 5.0, "st')
+    write(tmp_path, '1', *rows[:2], validations[0], *rows[2:], validations[1], '{"loss": 5.0, "st')
     again = [by_epoch(i, 10.0 + i) for i in (3, 4, 5, 6)]
     write(tmp_path, '2', *again[:2], dict(mAP=0.3, step=2), *again[2:])
     curves = read_run_logs(tmp_path)
@@ -64,7 +64,7 @@ def test_means():
     assert curve.smoothed(99) == [3.25] * 4
 
 
-def test_what_is_missing_is_told(tmp_path):
+def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='holds no log of mmengine'):
         read_run_logs(tmp_path)
     write(tmp_path, '1', '')
@@ -74,9 +74,9 @@ def test_what_is_missing_is_told(tmp_path):
 
 def test_the_tool(run_tool, tmp_path, capsys):
     tool = partial(run_tool, 'analysis_tools/plot_logs.py')
-    lines = [by_epoch(i, 5.0 - i) for i in (1, 2)]
-    write(tmp_path / 'a', '1', *lines, dict(mAP=0.1, mAP_l=-1.0, only_here=1.0, step=1))
-    write(tmp_path / 'b', '1', *lines, dict(mAP=0.4, mAP_l=-1.0, step=1))
+    rows = [by_epoch(i, 5.0 - i) for i in (1, 2)]
+    write(tmp_path / 'a', '1', *rows, dict(mAP=0.1, mAP_l=-1.0, only_here=1.0, step=1))
+    write(tmp_path / 'b', '1', *rows, dict(mAP=0.4, mAP_l=-1.0, step=1))
     out = tmp_path / 'deep/curves.png'
     tool(tmp_path / 'a', tmp_path / 'b', '--out', out, '--smooth', 2)
     assert out.stat().st_size > 10_000

@@ -15,11 +15,11 @@ import mmpvg.models
 from mmpvg.models import MPVGViT, MPVGViTAdapter, SimpleFeaturePyramid, TokenPooling, layers
 from mmpvg.models.adapter import (
     ConvMlp,
+    DeformableInputs,
     Extractor,
     Injector,
     Interaction,
     Level,
-    SamplingPlaces,
     SpatialPrior,
 )
 from mmpvg.models.heads import build_segmenter_mask_head
@@ -97,7 +97,9 @@ def attention(window: int = 0, fused: bool = True, bias: int = 0, relative: str 
         ),
     }[relative]()
     gaussian = layers.GaussianAttentionBias(bias) if bias else None
-    return layers.Attention(DIMS, HEADS, window, fused, gaussian, rel_pos)
+    module = layers.Attention(DIMS, HEADS, window, bias=gaussian, rel_pos=rel_pos)
+    module.fused = fused
+    return module
 
 
 def pyramid_levels(grid: Grid) -> list[Level]:
@@ -112,14 +114,14 @@ def pyramid_tokens(grid: Grid) -> int:
 
 def injector(module: nn.Module, x: Tensor, grid: Grid) -> Tensor:
     tokens, pyramid = x.split([grid[0] * grid[1], pyramid_tokens(grid)], dim=1)
-    places = SamplingPlaces.of([Level(grid, 16)], pyramid_levels(grid), x)
-    return module(tokens, pyramid, places)
+    inputs = DeformableInputs.build([Level(grid, 16)], pyramid_levels(grid), x)
+    return module(tokens, pyramid, inputs)
 
 
 def extractor(module: nn.Module, x: Tensor, grid: Grid) -> Tensor:
     tokens, pyramid = x.split([grid[0] * grid[1], pyramid_tokens(grid)], dim=1)
-    places = SamplingPlaces.of(pyramid_levels(grid), [Level(grid, 16)], x)
-    return module(pyramid, tokens, places, pyramid_levels(grid))
+    inputs = DeformableInputs.build(pyramid_levels(grid), [Level(grid, 16)], x)
+    return module(pyramid, tokens, inputs, pyramid_levels(grid))
 
 
 def interaction(module: nn.Module, x: Tensor, grid: Grid) -> Tensor:
@@ -176,16 +178,18 @@ CASES = {
     'vit sinusoid 1d': vit(pe_type='sinusoid_1d', with_cls_token=True),
     'vit sinusoid 2d': vit(pe_type='sinusoid_2d'),
     'vit bilinear': vit(interpolate_mode='bilinear'),
-    'vit tokens': vit(with_cls_token=True, num_registers=2, layer_scale=0.5),
+    'vit tokens': vit(with_cls_token=True, num_registers=2, layer_scale_init_value=0.5),
     'vit class token': vit(with_cls_token=True, out_type='cls_token', qkv_bias=False),
     'vit map and class token': vit(with_cls_token=True, out_type='featmap_and_cls_token'),
-    'vit taps': vit(out_indices=(0, 2), drop_path_rate=0.3),
+    'vit two outputs': vit(out_indices=(0, 2), drop_path_rate=0.3),
     'vit no norm': vit(final_norm=False, out_indices=(1, 3)),
     'vit windows': vit(window_size=3, patch_size=8),
     'vit windows checkpointed': vit(window_size=3, with_cp=True, drop_path_rate=0.3),
-    'vit spelt out': vit(fused_attention=False, gaussian_bias='head', relative_position='mlp'),
+    'vit head mlp': vit(gaussian_bias='head', relative_position='mlp'),
     'vit gaussian block': vit(gaussian_bias='block', with_cls_token=True),
-    'vit gaussian windows': vit(**GAUSSIAN_WINDOWS, gaussian_blocks='window'),
+    'vit gaussian windows': vit(
+        **{**GAUSSIAN_WINDOWS, 'gaussian_bias': dict(per='head', blocks='window')}
+    ),
     'vit relative mlp': vit(relative_position='mlp', **GAUSSIAN_WINDOWS),
     'vit relative decomposed': vit(relative_position='decomposed', **GAUSSIAN_WINDOWS),
     'vit decomposed tokens': vit(relative_position='decomposed', with_cls_token=True),
@@ -194,7 +198,10 @@ CASES = {
     'adapter LN': adapter('LN2d', pe_delivery='default'),
     'adapter windows': adapter(window_size=2, with_cp=True, drop_path_rate=0.2, vit_maps='last'),
     'adapter biases': adapter(
-        relative_position='decomposed', deform_ratio=0.5, layer_scale=None, **GAUSSIAN_WINDOWS
+        relative_position='decomposed',
+        deform_ratio=0.5,
+        layer_scale_init_value=None,
+        **GAUSSIAN_WINDOWS,
     ),
     'pyramid': map_case(lambda: SimpleFeaturePyramid(DIMS, 8)),
     'pyramid one scale': map_case(lambda: SimpleFeaturePyramid(DIMS, 8, scales=(0.5,), num_outs=2)),
@@ -323,7 +330,7 @@ def run(case: Case, module: nn.Module, x: Tensor, size: Grid) -> list[Tensor]:
 
 
 def check_gradients(case: Case, module: nn.Module, x: Tensor, size: Grid, layout: Callable) -> None:
-    """Hold the slopes of a random sum of the outputs, along random directions, together."""
+    """Compare the slopes of a random sum of the outputs along random directions."""
 
     def value(weights: list[Tensor], x: Tensor) -> Tensor:
         torch.manual_seed(3)  # what stochastic depth drops

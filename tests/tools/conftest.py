@@ -81,7 +81,7 @@ def data_options(task, data_root) -> list:
 @pytest.fixture(scope='session')
 def trained(task, repo, data_options, tmp_path_factory) -> Path:
     """A work dir with two checkpoints, trained by our own command line."""
-    from mmpvg.engine.cli import train
+    from mmpvg.apis.cli import train
 
     work_dir = tmp_path_factory.mktemp(task.name)
     train(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmpvg.engine.cli import train
-from mmpvg.engine.config.backbone_start import start_backbone
+from mmpvg.apis.cli import train
+from mmpvg.engine.config.backbone import start_backbone
 from mmpvg.models import MPVGViT
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from mmpvg.engine.cli import test as run_test
+from mmpvg.apis.cli import test as run_test
 from mmpvg.engine.config.config_model import build_config_model
 
 pytestmark = pytest.mark.slow
@@ -62,20 +62,20 @@ def test_numbers_and_page(task, repo, tool, checkpoints, data_options, tmp_path,
         *(config, checkpoints[0], config, checkpoints[1], '--names', *NAMES, '--out', out),
         *('--num-images', 3, '--score-thr', 0.15, '--cfg-options', *options),
     )
-    told = json.loads((out / 'metrics.json').read_text(encoding='utf-8'))
-    assert (told['a']['name'], told['b']['name'], told['images']) == (*NAMES, 4)
+    numbers = json.loads((out / 'metrics.json').read_text(encoding='utf-8'))
+    assert (numbers['a']['name'], numbers['b']['name'], numbers['images']) == (*NAMES, 4)
     for key, checkpoint in zip('ab', checkpoints):
         given = run_test(
             [str(config), str(checkpoint), '--work-dir', str(tmp_path), '--cfg-options', *options]
         )
         measured = {name: None if value == -1 else value for name, value in given.items()}
-        assert {name: row[key] for name, row in told['metrics'].items()} == measured
+        assert {name: row[key] for name, row in numbers['metrics'].items()} == measured
         assert any(measured.values())
-    check_classes(task, told['by_class'], told['metrics'])
+    check_classes(task, numbers['by_class'], numbers['metrics'])
     with (out / 'images.csv').open() as file:
         rows = list(csv.DictReader(file))
     check_images(task, rows, config, checkpoints, options, tmp_path)
-    check_page(repo, (out / 'index.html').read_text(encoding='utf-8'), told, rows)
+    check_page(repo, (out / 'index.html').read_text(encoding='utf-8'), numbers, rows)
 
 
 def check_classes(task, by_class, metrics):
@@ -108,7 +108,7 @@ def check_images(task, rows, config, checkpoints, options, work_dir):
         assert scores[place][key] == pytest.approx(alone['mIoU'], abs=0.006)
 
 
-def check_page(repo, html, told, rows):
+def check_page(repo, html, numbers, rows):
     page = load(repo / 'tests/comparison/html_reader.py').Page(html)
     assert not page.count('script') and not page.count('link')
     shown = min(3, sum(float(row['difference']) != 0 for row in rows))
@@ -123,7 +123,7 @@ def check_page(repo, html, told, rows):
     assert 'http:' not in html and 'https:' not in html
     assert all(name in page.text for name in NAMES)
     cells = {row[0]: row[1:] for row in page.cells}
-    for name, row in told['metrics'].items():
+    for name, row in numbers['metrics'].items():
         for cell, value in zip(cells[name], (row['a'], row['b'], row['difference'])):
             number = cell.replace('▲', '').replace('−', '-').strip()
             assert number == '–' if value is None else abs(float(number) - value) < 0.0051

@@ -1,4 +1,4 @@
-"""The converter keeps the whole network and tells which backbone that is."""
+"""The converter keeps the whole network and names its backbone."""
 
 import pytest
 import timm
@@ -28,9 +28,9 @@ def test_the_printed_backbone_computes_what_the_source_does(
     torch.save(model.state_dict(), source)
     grid = (size[0] // 16, size[1] // 16)
     run_tool(TOOL, source, out, '--grid', *grid)
-    told = capsys.readouterr().out
-    assert 'loaded' in told and f'wrote {out}' in told
-    (line,) = [line for line in told.splitlines() if line.startswith('backbone = ')]
+    printed = capsys.readouterr().out
+    assert 'loaded' in printed and f'wrote {out}' in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith('backbone = ')]
     arguments = eval(line.split('=', 1)[1], {'dict': dict})
     assert arguments['arch'] == 'vit-tiny'
     vit = MODELS.build(arguments).eval()
@@ -49,22 +49,24 @@ def test_the_printed_backbone_computes_what_the_source_does(
 def test_looking_without_writing_and_errors(run_tool, capsys, tmp_path):
     file = tmp_path / 'x.pth'
     torch.save({'layer1.0.conv1.weight': torch.ones(1)}, file)
-    for arguments, told in (((), 'a ResNet'), ((tmp_path / 'out.onnx',), 'out.onnx')):
+    for arguments, expected in (((), 'a ResNet'), ((tmp_path / 'out.onnx',), 'out.onnx')):
         with pytest.raises(SystemExit) as ended:
             run_tool(TOOL, file, *arguments)
-        assert ended.value.code == 2 and told in capsys.readouterr().err
+        assert ended.value.code == 2 and expected in capsys.readouterr().err
 
 
-def test_heads_that_no_file_tells_are_assumed_and_can_be_told(run_tool, capsys, tmp_path):
+def test_heads_that_no_file_has_are_assumed_and_can_be_given(run_tool, capsys, tmp_path):
     """MoCo v3's ViT-S has 12 heads, DeiT's of the same parts 6."""
     file = tmp_path / 'moco.pth'
     state = timm.create_model('vit_small_patch16_224', num_heads=12, depth=12).state_dict()
     torch.save(dict(state_dict={f'module.base_encoder.{n}': v for n, v in state.items()}), file)
     run_tool(TOOL, file)
-    told = capsys.readouterr().out
-    assert "heads    6, taken from this backbone's arch" in told and "arch='vit-small'" in told
-    assert 'the number of heads is assumed: pass --num-heads' in told
+    printed = capsys.readouterr().out
+    assert (
+        "heads    6, taken from this backbone's arch" in printed and "arch='vit-small'" in printed
+    )
+    assert 'the number of heads is assumed: pass --num-heads' in printed
     run_tool(TOOL, file, '--num-heads', 12)
-    told = capsys.readouterr().out
-    assert 'heads    12, as the source has' in told and "'num_heads': 12" in told
-    assert 'assumed' not in told
+    printed = capsys.readouterr().out
+    assert 'heads    12, as the source has' in printed and "'num_heads': 12" in printed
+    assert 'assumed' not in printed

@@ -109,8 +109,8 @@ def test_slurm_scripts_start_srun(repo, tmp_path):
     ]  # fmt: skip
 
 
-def test_slurm_requeues_what_was_told_to_end(repo, tmp_path):
-    """The stand-ins run the batch script at once, let srun be told to end, and note the requeue."""
+def test_slurm_requeues_what_was_signaled_to_end(repo, tmp_path):
+    """The stand-ins run the batch script at once, let srun get a signal, and note the requeue."""
     stand_ins = dict(
         sbatch='printf "%s\\n" "$@" >$HERE/options; SLURM_JOB_ID=7 bash',
         srun='echo $MMPVG_RUN >$HERE/run; printf "%s\\n" "$@" >$HERE/started;'

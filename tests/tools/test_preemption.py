@@ -1,4 +1,4 @@
-"""Two processes on this host are told to end, or one of them dies; the run goes on as if not."""
+"""Two processes on this host get a signal, or one of them dies; the run goes on as if not."""
 
 import os
 import re
@@ -11,6 +11,8 @@ import pytest
 import torch
 from mmengine.utils import digit_version
 
+from benchmarks.launcher import ROOT, hook_option
+
 pytestmark = pytest.mark.slow
 
 CONFIG = 'configs/sample/upernet_vit_mpvg_sample.py'
@@ -21,7 +23,7 @@ OPTIONS = (
     'default_hooks.checkpoint.max_keep_ckpts=-1',
     'default_hooks.checkpoint.save_best=None',
     'model.backbone.drop_path_rate=0.2',
-    'custom_hooks.3.interval=1',
+    hook_option(ROOT / CONFIG, 'mmpvg.PreemptionHook', 'interval=1'),
     'val_cfg=None',
     'val_dataloader=None',
     'val_evaluator=None',

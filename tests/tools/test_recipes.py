@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmpvg.engine.cli import test as run_test
-from mmpvg.engine.cli import train as run_train
-from mmpvg.models import MPVGViT
+from mmpvg.apis.cli import test as run_test
+from mmpvg.apis.cli import train as run_train
+from mmpvg.models.backbones import PlainViT
 
 pytestmark = pytest.mark.slow
 
@@ -221,7 +221,7 @@ def checkpoint(recipe, work_dir, step):
 def test_it_trains_with_its_own_optimizer_and_schedule(recipe, trained):
     runner, work_dir = trained
     model = runner.model
-    assert isinstance(model.backbone, MPVGViT)
+    assert isinstance(model.backbone, PlainViT)
     groups = runner.optim_wrapper.param_groups
     assert max(group['initial_lr'] for group in groups) == pytest.approx(recipe.lr)
     first, last = (

@@ -14,10 +14,10 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmpvg.apis.cli import test as run_test
+from mmpvg.apis.cli import train as run_train
 from mmpvg.apis.prediction_sheet import draw_prediction_sheet
 from mmpvg.apis.tta import complete_for_classification, complete_for_detection
-from mmpvg.engine.cli import test as run_test
-from mmpvg.engine.cli import train as run_train
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""A process that is told to end before its training has begun."""
+"""A process that gets a signal before its training has begun."""
 
 import os
 import re
@@ -41,16 +41,16 @@ def test_a_signal_while_the_process_starts(repo, tmp_path, number):
     [
         ('', 3, 'pid {}\n'),
         ('pid 1\n', 3, 'pid 1\npid {}\n'),
-        ('told\n', 0, 'told\npid {}\nexit 75\n'),
+        ('signaled\n', 0, 'signaled\npid {}\nexit 75\n'),
         # Of a process that torchrun ended beside one that failed: a restart trains.
         ('pid 1\nexit 75\n', 3, 'pid 1\nexit 75\npid {}\n'),
-        ('pid 1\ntold\nexit 75\n', 0, 'pid 1\ntold\nexit 75\npid {}\nexit 75\n'),
+        ('pid 1\nsignaled\nexit 75\n', 0, 'pid 1\nsignaled\nexit 75\npid {}\nexit 75\n'),
     ],
 )
-def test_a_process_that_is_started_again_ends_if_its_run_was_told(tmp_path, lines, code, expected):
+def test_a_process_that_is_started_again_after_the_signal_ends(tmp_path, lines, code, expected):
     file = tmp_path / 'file'
     file.write_text(lines)
-    script = 'from mmpvg.utils.preemption import exit_when_told\nexit_when_told()\nexit(3)'
+    script = 'from mmpvg.utils.preemption import exit_on_signal\nexit_on_signal()\nexit(3)'
     process = subprocess.Popen(
         [sys.executable, '-c', script], env={**os.environ, 'MMPVG_EXIT_CODE_FILE': str(file)}
     )
@@ -64,8 +64,8 @@ def test_a_forked_worker_dies_of_the_signal(tmp_path):
     file.touch()
     script = (
         'import os, signal, time\n'
-        'from mmpvg.utils.preemption import exit_when_told\n'
-        'exit_when_told()\n'
+        'from mmpvg.utils.preemption import exit_on_signal\n'
+        'exit_on_signal()\n'
         'ready, go = os.pipe()\n'
         'worker = os.fork()\n'
         'if not worker: os.write(go, b"1")\n'

@@ -21,8 +21,7 @@ from mmengine.config import DictAction
 from mmpvg.comparison.candidates import load_candidates
 from mmpvg.comparison.comparison import Comparison, compare
 from mmpvg.comparison.page import write_comparison_page
-from mmpvg.utils.command_line import told_by
-from mmpvg.utils.folder import make_folder
+from mmpvg.utils.command_line import make_folder, user_errors
 from mmpvg.utils.whole_file import write_whole
 
 
@@ -56,7 +55,7 @@ def main() -> None:
     if names[0] == names[1]:
         parser.error(f'--names must differ, got {names[0]!r} twice')
 
-    with told_by(parser):
+    with user_errors(parser):
         candidates = load_candidates(configs, checkpoints, names, args.cfg_options)
         make_folder(args.out)
         comparison = compare(candidates, args.score_thr)
@@ -87,7 +86,7 @@ def write_numbers(comparison: Comparison, out: Path) -> None:
             for name, pair in pairs.items()
         }
 
-    told = dict(
+    numbers_of_all = dict(
         a=dict(name=a.name, config=a.config, checkpoint=a.checkpoint),
         b=dict(name=b.name, config=b.config, checkpoint=b.checkpoint),
         images=len(comparison.images),
@@ -95,7 +94,7 @@ def write_numbers(comparison: Comparison, out: Path) -> None:
         metrics=numbers(comparison.metrics),
         by_class={name: numbers(pairs) for name, pairs in comparison.by_class.items()},
     )
-    write_whole(out / 'metrics.json', json.dumps(told, indent=1, ensure_ascii=False))
+    write_whole(out / 'metrics.json', json.dumps(numbers_of_all, indent=1, ensure_ascii=False))
     table = io.StringIO(newline='')
     rows = csv.writer(table, lineterminator='\n')
     rows.writerow(['image', 'score_a', 'score_b', 'difference'])

@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from mmpvg.analysis.counterbalance import measure_counterbalance
-from mmpvg.analysis.counterbalance_plot import (
-    draw_counterbalance,
-    draw_embedding_maps,
-    draw_last_norms,
-)
 from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     batches_of,
     opened_models,
 )
-from mmpvg.utils.command_line import size_of, told_by
+from mmpvg.analysis.plots import (
+    draw_counterbalance,
+    draw_embedding_maps,
+    draw_last_norms,
+)
+from mmpvg.utils.command_line import size_of, user_errors
 
 SIZE_HELP = 'images are stretched to it; the size of the PE table of each model if not said'
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument('--size', type=size_of, metavar='HxW', help=SIZE_HELP)
     args = parser.parse_args()
 
-    with told_by(parser):
+    with user_errors(parser):
         look(args)
 
 

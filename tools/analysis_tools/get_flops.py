@@ -15,6 +15,7 @@ from mmengine.model import revert_sync_batchnorm
 
 from mmpvg.analysis.flops import part_costs
 from mmpvg.engine.config.config_model import build_config_model
+from mmpvg.utils.command_line import user_errors
 
 
 def main() -> None:
@@ -25,7 +26,8 @@ def main() -> None:
     parser.add_argument('--shape', nargs=2, type=int, required=True, metavar=('H', 'W'))
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
-    _, model = build_config_model(args.config, args.cfg_options)
+    with user_errors(parser):
+        _, model = build_config_model(args.config, args.cfg_options)
     model = revert_sync_batchnorm(model)
     costs = part_costs(model, tuple(args.shape))
 

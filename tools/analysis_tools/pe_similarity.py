@@ -26,8 +26,8 @@ from mmpvg.analysis.pe_similarity import (
     resize_distortions,
     similarity_mosaic,
 )
-from mmpvg.analysis.pe_similarity_plot import draw_distortions, draw_mosaics
-from mmpvg.utils.command_line import positive, size_of, told_by
+from mmpvg.analysis.plots import draw_distortions, draw_mosaics
+from mmpvg.utils.command_line import positive, size_of, user_errors
 
 KERNELS = ('bicubic', 'bilinear', 'nearest-exact', 'nearest', 'area')
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument('--tiles', type=positive, default=12, help='maps down and across at most')
     args = parser.parse_args()
 
-    with told_by(parser):
+    with user_errors(parser):
         look(args)
 
 

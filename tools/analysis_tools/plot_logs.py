@@ -11,8 +11,9 @@ import argparse
 import csv
 from pathlib import Path
 
+from mmpvg.logs.plots import draw_run_logs
 from mmpvg.logs.run_logs import Curve, read_run_logs
-from mmpvg.logs.run_logs_plot import draw_run_logs
+from mmpvg.utils.command_line import user_errors
 
 
 def main() -> None:
@@ -21,17 +22,18 @@ def main() -> None:
     )
     parser.add_argument('runs', nargs='+', type=Path, help='work dirs')
     parser.add_argument('--keys', nargs='+', help='what to draw; an unknown one lists all')
-    parser.add_argument('--smooth', type=int, default=1, help='draw means of as many values')
+    parser.add_argument('--smooth', type=int, default=1, help='number of values in a drawn mean')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/curves.png'))
     args = parser.parse_args()
     if args.smooth < 1:
         parser.error(f'--smooth must be 1 or more, got {args.smooth}')
 
     names = [run.name for run in args.runs]
-    runs = {
-        run.name if names.count(run.name) == 1 else str(run): read_run_logs(run)
-        for run in args.runs
-    }
+    with user_errors(parser):
+        runs = {
+            run.name if names.count(run.name) == 1 else str(run): read_run_logs(run)
+            for run in args.runs
+        }
     keys = args.keys or common_keys(runs)
     known = dict.fromkeys(key for curves in runs.values() for key in curves)
     if unknown := [key for key in keys if key not in known]:
@@ -44,7 +46,9 @@ def main() -> None:
         for run, curves in runs.items():
             for key in keys:
                 curve = curves.get(key, Curve())
-                writer.writerows((run, key, *told) for told in zip(curve.iterations, curve.values))
+                writer.writerows(
+                    (run, key, *point) for point in zip(curve.iterations, curve.values)
+                )
     print('wrote', table)
     for run, curves in runs.items():
         last = [f'{key} {curves[key].values[-1]:.4g}' for key in keys if key in curves]

@@ -14,8 +14,9 @@ from pathlib import Path
 from mmengine.optim import build_optim_wrapper
 
 from mmpvg.engine.config.config_model import build_config_model
+from mmpvg.logs.plots import draw_schedules
 from mmpvg.logs.schedule import learning_rate_curve
-from mmpvg.logs.schedule_plot import draw_schedules
+from mmpvg.utils.command_line import user_errors
 
 
 def main() -> None:
@@ -29,10 +30,11 @@ def main() -> None:
 
     curves = {}
     for config in args.configs:
-        cfg, model = build_config_model(config)
-        groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
-        initial = sorted({group['lr'] for group in groups}, reverse=True)
-        curve = learning_rate_curve(cfg, initial, args.num_images)
+        with user_errors(parser):
+            cfg, model = build_config_model(config)
+            groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+            initial = sorted({group['lr'] for group in groups}, reverse=True)
+            curve = learning_rate_curve(cfg, initial, args.num_images)
         curves[Path(config).stem] = curve
         batch = cfg.auto_scale_lr.base_batch_size
         print(f'{config}: {curve.total} iterations, total batch {batch}')

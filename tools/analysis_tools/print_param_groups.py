@@ -13,6 +13,7 @@ from mmengine.optim import build_optim_wrapper
 
 from mmpvg.engine.config.config_model import build_config_model
 from mmpvg.engine.optimizers.param_groups import format_param_groups, param_group_rows
+from mmpvg.utils.errors import UserError
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     try:
         rows = param_group_rows(model, optimizer)
-    except ValueError as error:
+    except UserError as error:
         sys.exit(str(error))
 
     print(format_param_groups(rows, optimizer.defaults['lr']))

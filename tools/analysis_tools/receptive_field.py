@@ -4,9 +4,9 @@ r"""The effective receptive field of models: of every block, at several sizes, w
         [--model CONFIG CHECKPOINT ...] [--names A B ...] [--sizes 224x224 320x512] \
         --out work_dirs/receptive_field
 
-The gradient of the centre token's channel mean with respect to the image, negative values cut,
+The gradient of the center token's channel mean with respect to the image, negative values cut,
 summed over the images, and the Gaussian that fits it. With the PE as it is, zeroed, and
-re-initialised.
+re-initialized.
 """
 
 import argparse
@@ -17,19 +17,24 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mmpvg.analysis.field_study import measure_fields, places_of, states_of
 from mmpvg.analysis.inspection_arguments import (
     add_inspection_arguments,
     batches_of,
     opened_models,
 )
-from mmpvg.analysis.receptive_field import PE_STATES, learnt_gaussians
-from mmpvg.analysis.receptive_field_plot import draw_field_curves, draw_fields
-from mmpvg.utils.command_line import size_of, told_by
+from mmpvg.analysis.plots import draw_field_curves, draw_fields
+from mmpvg.analysis.receptive_field import (
+    PE_STATES,
+    learned_gaussians,
+    measure_fields,
+    places_of,
+    states_of,
+)
+from mmpvg.utils.command_line import size_of, user_errors
 
 COLUMNS = (
     'model height width pe place sigma_y sigma_x sigma_y_patches sigma_x_patches '
-    'centre_y centre_x amplitude r_squared outside_own_patch spread_y spread_x'
+    'center_y center_x amplitude r_squared outside_own_patch spread_y spread_x'
 ).split()
 
 SIZES_HELP = 'images are stretched to each; the size of the PE table if not said'
@@ -44,7 +49,7 @@ def main() -> None:
     parser.add_argument('--states', nargs='+', choices=PE_STATES, default=PE_STATES)
     args = parser.parse_args()
 
-    with told_by(parser):
+    with user_errors(parser):
         look(args)
 
 
@@ -52,7 +57,7 @@ def look(args: argparse.Namespace) -> None:
     # First used after minutes of gradients: better to miss it now.
     import scipy.optimize  # noqa: F401
 
-    fields, learnt, patch_sizes = {}, {}, {}
+    fields, learned, patch_sizes = {}, {}, {}
     for model in opened_models(args):
         sizes, states = args.sizes or [model.native_size], states_of(model, args.states)
         if not states:
@@ -67,7 +72,7 @@ def look(args: argparse.Namespace) -> None:
             states,
         )
         patch_sizes[model.name] = model.vit.patch_embed.patch_size
-        learnt[model.name] = learnt_gaussians(model.vit)
+        learned[model.name] = learned_gaussians(model.vit)
         number = len(sizes) * len(states) * len(places_of(model))
         fields[model.name] = list(tqdm(measured, model.name, number, unit='field'))
         for size in dict.fromkeys(field.size for field in fields[model.name]):
@@ -80,10 +85,10 @@ def look(args: argparse.Namespace) -> None:
         _write_fields(args.out / 'fields.csv', fields, patch_sizes)
     if not fields:
         return
-    curves = draw_field_curves(fields, learnt, patch_sizes, args.out / 'fields.png')
+    curves = draw_field_curves(fields, learned, patch_sizes, args.out / 'fields.png')
     print('wrote', curves, 'and', args.out / 'fields.csv')
-    if any(learnt.values()):
-        _write_gaussians(args.out / 'gaussian_bias.csv', learnt)
+    if any(learned.values()):
+        _write_gaussians(args.out / 'gaussian_bias.csv', learned)
 
 
 def _write_fields(path: Path, fields: dict, patch_sizes: dict) -> None:
@@ -93,16 +98,16 @@ def _write_fields(path: Path, fields: dict, patch_sizes: dict) -> None:
         for name, every in fields.items():
             for f in every:
                 patches = [sigma / patch_sizes[name] for sigma in f.fit.sigma]
-                fit = (*f.fit.sigma, *patches, *f.fit.centre, f.fit.amplitude, f.fit.r_squared)
+                fit = (*f.fit.sigma, *patches, *f.fit.center, f.fit.amplitude, f.fit.r_squared)
                 rows.writerow([name, *f.size, f.state, f.place, *fit, f.outside, *f.spread])
 
 
-def _write_gaussians(path: Path, learnt: dict) -> None:
+def _write_gaussians(path: Path, learned: dict) -> None:
     print('\n| model | block | a of the Gaussian bias | sigma (patches) |\n|---|---|---|---|')
     with path.open('w', newline='') as file:
         rows = csv.writer(file)
         rows.writerow(['model', 'block', 'head', 'a', 'sigma (patches)'])
-        for name, biases in learnt.items():
+        for name, biases in learned.items():
             for bias in biases:
                 for head, values in enumerate(zip(bias.amplitude, bias.sigma)):
                     rows.writerow([name, bias.block, head, *values])

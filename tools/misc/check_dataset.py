@@ -1,9 +1,9 @@
-"""Look through the data of a config for what training would meet, before it does.
+"""Check the data of a config before training.
 
     python tools/misc/check_dataset.py CONFIG
 
 Reads annotation files, label maps and the header of each image, and prints what is wrong, how
-often, and what comes of it. --decode loads each image as training does. The exit status is 1 if
+often, and with which effect. --decode loads each image as training does. The exit status is 1 if
 anything is wrong.
 """
 
@@ -20,8 +20,8 @@ from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.finding import EFFECTS, Audit, summarize_findings
 from mmpvg.datasets.checks.finding_sheet import draw_findings
 from mmpvg.engine.config.config_model import read_config
-from mmpvg.engine.config.data_formats import refuse_code_in_data
-from mmpvg.utils.command_line import positive, told_by
+from mmpvg.engine.config.preflight import refuse_code_in_data
+from mmpvg.utils.command_line import positive, user_errors
 
 
 def main() -> None:
@@ -34,10 +34,12 @@ def main() -> None:
     )
     parser.add_argument('--decode', action='store_true', help='load each image as training does')
     parser.add_argument('--jobs', type=positive, default=2, help='processes that read images')
-    parser.add_argument('--out', type=Path, help='folder for all findings and a picture of some')
+    parser.add_argument(
+        '--out', type=Path, help='folder for a table of all findings and a picture of some'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE')
     args = parser.parse_args()
-    with told_by(parser):
+    with user_errors(parser):
         cfg = read_config(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         refuse_code_in_data(cfg, *args.split)
@@ -54,14 +56,14 @@ def main() -> None:
             rows = csv.writer(file)
             rows.writerow(['image', 'problem', 'detail', 'effect'])
             rows.writerows((f.path, f.problem, f.detail, EFFECTS[f.effect]) for f in findings)
-        picture = draw_findings(findings, args.out / 'findings.png')
-        print('\nwrote', args.out / 'findings.csv', 'and', picture)
+        draw_findings(findings, args.out / 'findings.png')
+        print('\nwrote', args.out / 'findings.csv', 'and', args.out / 'findings.png')
     if findings:
         sys.exit(1)
 
 
 class _Progress:
-    """Says what is read, a line each ten seconds at most: a log may stand behind."""
+    """Prints what is read, at most a line every ten seconds."""
 
     def __init__(self) -> None:
         self.what, self.last = '', 0.0

@@ -23,16 +23,16 @@ TITLES = {
 }
 
 
-def box(axis, x, y, text, colour, width=0.78, height=0.5):
+def box(axis, x, y, text, color, width=0.78, height=0.5):
     patch = plt.Rectangle(
-        (x - width / 2, y - height / 2), width, height, fc='white', ec=colour, lw=1.5
+        (x - width / 2, y - height / 2), width, height, fc='white', ec=color, lw=1.5
     )
     axis.add_patch(patch)
-    axis.text(x, y, text, ha='center', va='center', fontsize=8.5, color=colour)
+    axis.text(x, y, text, ha='center', va='center', fontsize=8.5, color=color)
 
 
-def arrow(axis, start, end, colour):
-    axis.annotate('', end, start, arrowprops=dict(arrowstyle='-|>', color=colour, lw=1.3))
+def arrow(axis, start, end, color):
+    axis.annotate('', end, start, arrowprops=dict(arrowstyle='-|>', color=color, lw=1.3))
 
 
 def draw(axis, name, plan):

@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument('out', type=Path, help='folder for the small ones')
     parser.add_argument('pictures', nargs='+', type=Path)
     parser.add_argument('--width', type=int, default=1300, help='pixels at most')
-    parser.add_argument('--colours', type=int, default=64, help='colours that are left')
+    parser.add_argument('--colors', type=int, default=64, help='colors that are left')
     parser.add_argument('--sheet', metavar='NAME', help='put all into one picture of this name')
     parser.add_argument('--columns', type=int, default=4, help='of a sheet')
     parser.add_argument('--scale', type=int, default=1, help='of a sheet')
@@ -32,7 +32,7 @@ def main() -> None:
             height = round(image.height * args.width / image.width)
             image = image.resize((args.width, height), Image.Resampling.LANCZOS)
         small = args.out / name
-        image.quantize(args.colours, dither=Image.Dither.NONE).save(small, optimize=True)
+        image.quantize(args.colors, dither=Image.Dither.NONE).save(small, optimize=True)
         print('wrote', small, f'({small.stat().st_size / 1e3:.0f} kB)')
 
 

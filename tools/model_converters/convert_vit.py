@@ -13,7 +13,7 @@ import torch
 
 from mmpvg.checkpoints import backbone_arguments, fit, read_weights, recognise
 from mmpvg.models import MPVGViT
-from mmpvg.utils.command_line import told_by
+from mmpvg.utils.command_line import user_errors
 
 
 def main() -> None:
@@ -24,12 +24,12 @@ def main() -> None:
         'source', help='timm://NAME, a URL, a .pth, .safetensors or .npz file, or a folder of one'
     )
     parser.add_argument('out', nargs='?', type=Path, help='.pth or .safetensors file to write')
-    parser.add_argument('--prefix', help="what stands before the ViT's names in the file")
+    parser.add_argument('--prefix', help="prefix of the ViT's names in the file")
     parser.add_argument('--key', help='entry of the file that holds the weights')
     parser.add_argument('--grid', nargs=2, type=int, metavar=('H', 'W'), help='patches of the PE')
     parser.add_argument(
         '--num-heads', type=int,
-        help='attention heads, where the source does not tell: by default those of the named arch '
+        help='attention heads, if the source does not say: by default those of the named arch '
         "of its size, else one for every 64 channels (MoCo v3's ViT-S has 12, DeiT's 6)",
     )  # fmt: skip
     args = parser.parse_args()
@@ -37,7 +37,7 @@ def main() -> None:
         parser.error(f'OUT must end with .pth or .safetensors, got {args.out}')
     grid = None if args.grid is None else tuple(args.grid)
 
-    with told_by(parser):
+    with user_errors(parser):
         source = recognise(read_weights(args.source, args.key), args.source, args.prefix)
         assumed = source.num_heads is None and args.num_heads is None
         arguments = backbone_arguments(source, grid, args.num_heads)

@@ -3,7 +3,7 @@ data_root = 'data/digits'
 data_preprocessor = dict(
     num_classes=10, mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], to_rgb=False
 )
-# A mirrored digit is another one, so no flips.
+# No flips: a mirrored digit is no digit.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomCrop', crop_size=32, padding=4),

@@ -1,4 +1,4 @@
-# The digits as a retrieval task: half of the validation images look for their digit in the other.
+# The digits as a retrieval task: half of the validation images are queries, half the gallery.
 _base_ = './digits.py'
 dataset = dict(
     type='InShop',

@@ -1,5 +1,5 @@
 # Semantic map of the sample data set (tools/make_sample_dataset.py): ADE20K's
-# conventions, but mmseg's base class, since ADE20KDataset takes none but ADE20K's own classes.
+# conventions, but mmseg's base class, since ADE20KDataset has fixed classes.
 data_root = 'data/sample/'
 metainfo = dict(
     classes=('background', 'ball', 'box', 'cone', 'star', 'ring'),

@@ -6,7 +6,7 @@ strides = [3.5, 7, 14, 28, 56]
 roi_extractor = dict(featmap_strides=strides[:4], finest_scale=49)
 model = dict(
     data_preprocessor=dict(pad_size_divisor=28),
-    backbone=dict(arch='deit-small', img_size=518, patch_size=14, layer_scale=1.0),
+    backbone=dict(arch='deit-small', img_size=518, patch_size=14, layer_scale_init_value=1.0),
     neck=dict(in_channels='deit-small'),
     rpn_head=dict(anchor_generator=dict(strides=strides)),
     roi_head=dict(bbox_roi_extractor=roi_extractor, mask_roi_extractor=roi_extractor),

@@ -9,7 +9,7 @@ model = dict(
         pe_delivery='mpvg',
         window_size=14,
         drop_path_rate=0.1,
-        # The last map on every level: ViT-Adapter's detection network.
+        # The last map of the ViT on every level: ViT-Adapter's detection network.
         vit_maps='last',
         norm_cfg=dict(type='SyncBN', requires_grad=True),
     ),

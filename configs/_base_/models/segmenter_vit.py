@@ -1,6 +1,6 @@
 # Segmenter: a mask transformer of two layers on the last map of a plain ViT with global attention.
-# The PE is learnt on the crop's grid, 32x32, after one bilinear resize; all LayerNorms have an eps
-# of 1e-5, those of the decoder by mmcv's default.
+# The PE is learned on the grid of the crop, 32x32, after one bilinear resize; all LayerNorms have
+# an eps of 1e-5, those of the decoder by mmcv's default.
 _base_ = './upernet_mpvg.py'
 # The mean over labeled pixels, as torch's cross entropy; mmseg's default divides by all pixels.
 loss = dict(type='CrossEntropyLoss', use_sigmoid=False, avg_non_ignore=True, loss_weight=1.0)

@@ -1,5 +1,5 @@
-# UPerNet on a plain ViT: global attention, taps at the end of each quarter of the depth, rescaled
-# to strides 4 to 32 by mmseg's Feature2Pyramid.
+# UPerNet on a plain ViT: global attention, outputs at the end of each quarter of the depth,
+# rescaled to strides 4 to 32 by mmseg's Feature2Pyramid.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
@@ -11,8 +11,8 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
         size=(512, 512),
-        # mmseg scales logits to the image's size. Of an image that is no multiple of the strides
-        # they cover more, and would be squeezed; padded here, they are cropped instead.
+        # mmseg scales logits to the size of the image, although they cover more of an image that is
+        # no multiple of the strides. Padded here, they are cropped instead.
         test_cfg=dict(size_divisor=32),
     ),
     backbone=dict(

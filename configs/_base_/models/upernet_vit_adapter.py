@@ -8,7 +8,7 @@ model = dict(
         img_size=224,
         pe_delivery='mpvg',
         drop_path_rate=0.1,
-        # The map of each run on its level: ViT-Adapter's segmentation network.
+        # Each map of the ViT on one level: ViT-Adapter's segmentation network.
         vit_maps='each',
         norm_cfg=dict(type='SyncBN', requires_grad=True),
     ),

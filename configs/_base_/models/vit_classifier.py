@@ -1,4 +1,4 @@
-# An image classifier on a plain ViT, its patches averaged. No class token, as MPVG is published.
+# Image classifier on a plain ViT: average pooling, no class token, as published for MPVG.
 model = dict(
     type='ImageClassifier',
     backbone=dict(

@@ -1,5 +1,4 @@
-# Image retrieval: the vectors of a plain ViT with GGeM pooling, fine-tuned from
-# DeiT with ArcFace.
+# Image retrieval: a plain ViT with GGeM pooling, fine-tuned from DeiT with ArcFace.
 model = dict(
     type='ImageToImageRetriever',
     image_encoder=[

@@ -3,11 +3,11 @@
 _base_ = './mask_rcnn_mpvg.py'
 norm_cfg = dict(type='mmpvg.LayerNorm2d', eps=1e-6)
 model = dict(
-    # To 1024x1024, here and not in the pipeline: after a Pad there, mmdet takes the padding for
-    # image and lets boxes lie in it.
+    # To 1024x1024, here and not in the pipeline: after a Pad there, mmdet treats the padding as
+    # image and allows boxes in it.
     data_preprocessor=dict(pad_size_divisor=1024),
     backbone=dict(
-        arch='deit-base', relative_position='decomposed', relative_grid=64, drop_path_rate=0.1
+        arch='deit-base', relative_position=dict(type='decomposed', grid=64), drop_path_rate=0.1
     ),
     neck=dict(in_channels='deit-base'),
     rpn_head=dict(num_convs=2),

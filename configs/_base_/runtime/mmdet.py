@@ -20,10 +20,10 @@ custom_hooks = [
     dict(type='mmpvg.PreemptionHook'),
 ]
 vis_backends = [dict(type='LocalVisBackend')]
-# Nameless, so that each run of a process gets its own and logs to its own folder.
+# None, so that every run has its own logger and log file.
 visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends)
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
-# Boxes only: mmdet merges no masks.
+# Boxes only: mmdet does not merge masks.
 tta_model = dict(
     type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
 )

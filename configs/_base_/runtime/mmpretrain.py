@@ -19,7 +19,7 @@ custom_hooks = [
     dict(type='mmpvg.PreemptionHook'),
 ]
 vis_backends = [dict(type='LocalVisBackend')]
-# Nameless, so that each run of a process gets its own and logs to its own folder.
+# None, so that every run has its own logger and log file.
 visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 log_level = 'INFO'
 load_from = None

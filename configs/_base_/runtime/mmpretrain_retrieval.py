@@ -1,5 +1,5 @@
 _base_ = './mmpretrain.py'
-# The gallery's vectors are made before validation, and are the same in every process.
+# The vectors of the gallery are computed before validation.
 custom_hooks = [
     dict(type='mmpvg.ClassCountCheckHook'),
     dict(type='mmpvg.BrokenDataHook'),

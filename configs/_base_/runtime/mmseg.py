@@ -25,7 +25,7 @@ custom_hooks = [
     dict(type='mmpvg.PreemptionHook'),
 ]
 vis_backends = [dict(type='LocalVisBackend')]
-# Nameless, so that each run of a process gets its own and logs to its own folder.
+# None, so that every run has its own logger and log file.
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends)
 log_processor = dict(by_epoch=False)
 tta_model = dict(type='SegTTAModel')

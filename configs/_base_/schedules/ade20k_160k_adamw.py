@@ -11,8 +11,8 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=12e-5, betas=(0.9, 0.999), weight_decay=0.01),
 )
 param_scheduler = [
-    # mmengine takes end - begin - 1 steps from start to end: mmcv 1.x's warm-up of 1500 and poly of
-    # 160000 iterations end at 1501 and 160001.
+    # mmengine makes end - begin - 1 steps: the warm-up of 1500 and the poly of 160000 iterations of
+    # mmcv 1.x end at 1501 and 160001.
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1501),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=0, end=160001),
 ]

@@ -1,6 +1,6 @@
-# ViT-Adapter's 3x on COCO: in float32, with weight decay by parts of names. So LayerScale, the
-# injectors' gammas and the stem's BatchNorm have weight decay; PE, level embedding, other norms and
-# biases have none.
+# ViT-Adapter's 3x on COCO, in float32. Weight decay goes by parts of names, as in its code: on
+# LayerScale, the gammas of the injectors and BatchNorm of the stem too, not on PE, level embedding,
+# other norms and biases.
 _base_ = './coco_3x_adamw.py'
 undecayed = ('level_embed', 'position_embedding', 'norm', 'bias')
 optim_wrapper = dict(

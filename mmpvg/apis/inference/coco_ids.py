@@ -17,7 +17,7 @@ from .inputs import Item
 
 
 class CocoIds:
-    """Ids of their own: images as they are numbered, categories from 1 in the order of the classes.
+    """Ids of our own: images as they are numbered, categories from 1 in the order of the classes.
 
     Args:
         classes: Names of the classes.
@@ -25,7 +25,7 @@ class CocoIds:
     Attributes:
         categories: As in a COCO file.
         category_ids: Id of each class.
-        without_file: Images that were expected, but that ``select`` did not find.
+        without_file: Images of an annotation file that ``select`` did not find.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -34,25 +34,25 @@ class CocoIds:
         self.category_ids = [category['id'] for category in self.categories]
 
     def select(self, items: Sequence[Item]) -> list[Item]:
-        """The images to predict on, with their ids: all, as they are numbered."""
+        """Return the images to predict on, with their ids: all, as they are numbered."""
         return list(items)
 
     def image(self, item: Item, image: np.ndarray) -> dict[str, Any]:
-        """What a COCO file tells of an image."""
+        """Make the entry of an image in a COCO file."""
         height, width = image.shape[:2]
         return dict(id=item.id, file_name=item.file_name, height=height, width=width)
 
 
 class AnnotatedIds(CocoIds):
-    """The ids of an annotation file, for an evaluation against it.
+    """Ids of an annotation file, for an evaluation against it.
 
     Args:
         classes: Names of the classes.
         ann_file: In COCO's format.
 
     Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If it is no COCO file, or lacks one of the classes.
+        MissingFileError: If the file is missing.
+        UserError: If it is no COCO file, or lacks one of the classes.
     """
 
     def __init__(self, classes: Sequence[str], ann_file: str | Path) -> None:
@@ -68,16 +68,13 @@ class AnnotatedIds(CocoIds):
         self.category_ids = [ids[name] for name in classes]
 
     def select(self, items: Sequence[Item]) -> list[Item]:
-        """The images that the annotation file knows, with its ids.
+        """Return the images that the annotation file has, with its ids.
 
         A file name of the annotations is a path below the folder, or, where there is no such file,
         the name of a file in any folder below it.
 
-        Args:
-            items: Of the input.
-
         Raises:
-            ValueError: If it knows none, or several files could be one of its images.
+            UserError: If it has none, or several files could be one of its images.
         """
         by_path = {item.file_name: item for item in items}
         by_name = defaultdict(list)
@@ -105,23 +102,23 @@ class AnnotatedIds(CocoIds):
         return [chosen[item.file_name] for item in items if item.file_name in chosen]
 
     def image(self, item: Item, image: np.ndarray) -> dict[str, Any]:
-        """What the annotation file tells of an image.
+        """Return the entry of an image in the annotation file.
 
         Raises:
-            BrokenSampleError: If it tells of another size.
+            BrokenSampleError: If its size is another one.
         """
-        told = self._images[item.id]
+        entry = self._images[item.id]
         height, width = image.shape[:2]
-        if (told.get('height', height), told.get('width', width)) != (height, width):
+        if (entry.get('height', height), entry.get('width', width)) != (height, width):
             raise BrokenSampleError(
                 f'is {width}x{height} pixels, but {self.ann_file} says '
-                f'{told["width"]}x{told["height"]}'
+                f'{entry["width"]}x{entry["height"]}'
             )
-        return told
+        return entry
 
 
 def _read(ann_file: str | Path) -> tuple[dict[int, dict], list[dict]]:
-    """Images by id, and categories."""
+    """Read images by id, and categories."""
     try:
         content = json.loads(Path(ann_file).read_text(encoding='utf-8'))
         images = {image['id']: image for image in content['images']}

@@ -1,4 +1,4 @@
-"""The files that predictions are written to."""
+"""Writes predictions and pictures to files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmpvg.utils.errors import UserError
 from mmpvg.utils.whole_file import whole_file, write_whole
 
 from .coco_ids import CocoIds
@@ -25,8 +24,8 @@ class DetectionFiles:
     Both are written by ``close``; until then the results are in a temporary file there.
 
     Args:
-        folder: Where they go.
-        ids: Of images and categories.
+        folder: The folder.
+        ids: Ids of images and categories.
         score_thr: Detections below it are left out.
 
     Attributes:
@@ -44,17 +43,17 @@ class DetectionFiles:
         self._spool = tempfile.TemporaryFile(dir=folder)
 
     def add(self, item: Item, image: np.ndarray, found: dict[str, Any]) -> None:
-        """Take the detections of an image.
+        """Add the detections of an image.
 
         Args:
             item: Which image it is.
             image: The image.
-            found: As ``Predictor.detections`` tells them.
+            found: ``Predictor.detections``.
 
         Raises:
-            BrokenSampleError: If the annotation file tells of another size.
+            BrokenSampleError: If the annotation file has another size.
         """
-        told = self.ids.image(item, image)
+        entry = self.ids.image(item, image)
         masks = found.get('masks') or [None] * len(found['labels'])
         results = [
             self._result(item.id, *detection)
@@ -65,7 +64,7 @@ class DetectionFiles:
         begin = self._spool.seek(0, os.SEEK_END)
         self._spool.write(text)
         self._places[item.id] = begin, len(text)
-        self._images[item.id] = told
+        self._images[item.id] = entry
         self.count += len(results)
 
     def close(self) -> None:
@@ -106,53 +105,40 @@ class MaskFiles:
     Up to 256 classes a pixel has 8 bits and the file a palette; with more, 16 bits.
 
     Args:
-        folder: Where they go.
+        folder: The folder.
         classes: Names of the classes.
-        palette: Their colours.
+        palette: Their colors.
     """
 
     def __init__(
         self, folder: Path, classes: Sequence[str], palette: Sequence[tuple[int, int, int]]
     ) -> None:
         self.folder, self.classes, self.palette = folder, classes, palette
-        told = [
-            dict(id=i, name=name, colour=list(colour))
-            for i, (name, colour) in enumerate(zip(classes, palette))
+        entries = [
+            dict(id=i, name=name, color=list(color))
+            for i, (name, color) in enumerate(zip(classes, palette))
         ]
-        write_whole(folder / 'classes.json', json.dumps(told, indent=1) + '\n')
+        write_whole(folder / 'classes.json', json.dumps(entries, indent=1) + '\n')
 
     def add(self, item: Item, image: np.ndarray, labels: np.ndarray) -> None:
-        """Write the label map of an image.
-
-        Args:
-            item: Which image it is.
-            image: The image.
-            labels: Class indices, shape (height, width).
-
-        Raises:
-            ValueError: If it has another size than the image.
-        """
+        """Write the label map of an image, class indices of shape (height, width)."""
         if labels.shape != image.shape[:2]:
-            raise UserError(f'the label map is {labels.shape}, the image {image.shape[:2]}')
+            raise ValueError(f'the label map is {labels.shape}, the image {image.shape[:2]}')
         if len(self.classes) > 256:
             mask = Image.fromarray(labels.astype(np.uint16))
         else:
             mask = Image.fromarray(labels.astype(np.uint8))
-            mask.putpalette([value for colour in self.palette for value in colour])
+            mask.putpalette([value for color in self.palette for value in color])
         path = self.folder / 'masks' / f'{item.name}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         mask.save(path)
 
     def close(self) -> None:
-        """All is written already."""
+        """Do nothing: all is written already."""
 
 
 class PictureFiles:
-    """``NAME.jpg``.
-
-    Args:
-        folder: Where they go.
-    """
+    """``NAME.jpg`` in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -164,4 +150,4 @@ class PictureFiles:
         Image.fromarray(picture).save(path, quality=95)
 
     def close(self) -> None:
-        """All is written already."""
+        """Do nothing: all is written already."""

@@ -1,4 +1,4 @@
-"""mmdet's and mmseg's inferencers, which do not go on with the wrong weights or class names."""
+"""mmdet's and mmseg's inferencers with checked weights and class names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mmengine.infer import BaseInferencer
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
-from mmpvg.apis.tta import innermost_dataset
 from mmpvg.checkpoints.mmengine_reading import read_checkpoint
 from mmpvg.checkpoints.strict import fit_weights
+from mmpvg.datasets.unwrap import innermost_config
 from mmpvg.engine.config.config_model import complete_model
-from mmpvg.engine.config.data_formats import refuse_code_in_data
 from mmpvg.engine.config.host import check_device
+from mmpvg.engine.config.preflight import refuse_code_in_data
 from mmpvg.engine.hooks.class_count import check_class_count
 from mmpvg.utils import require_stack
 from mmpvg.utils.errors import UserError
@@ -25,7 +25,7 @@ from .reading import is_transform
 
 _VISUALIZERS = dict(mmdet='DetLocalVisualizer', mmseg='SegLocalVisualizer')
 
-# They need what images of one's own do not have.
+# They need annotations.
 _OF_ANNOTATIONS = ('LoadAnnotations', 'LoadPanopticAnnotations', 'CheckLoaded')
 
 
@@ -34,8 +34,8 @@ def build_inferencer(
 ) -> BaseInferencer:
     """Build upstream's inferencer of a detector or a segmenter, for arrays and files.
 
-    Upstream warns only, and goes on, where weights do not fit the model, and takes the class names
-    of COCO or Cityscapes where a checkpoint has none.
+    Upstream goes on with a warning where weights do not fit the model, and takes the class names of
+    COCO or Cityscapes where a checkpoint has none.
 
     Args:
         config: Of the model, with ``test_dataloader``. It is not changed.
@@ -46,10 +46,9 @@ def build_inferencer(
         A ``DetInferencer`` or ``MMSegInferencer``.
 
     Raises:
-        FileNotFoundError: If the checkpoint is missing.
-        ValueError: If the config is of another task, the weights do not fit the model, the names of
-            the classes are not known or not as many as the heads predict, or the device cannot be
-            used.
+        UserError: If the config is of another task, the checkpoint is missing or does not fit the
+            model, the names of the classes are unknown or not as many as the heads predict, or the
+            device cannot be used.
     """
     scope = config.get('default_scope')
     if scope not in _VISUALIZERS:
@@ -73,13 +72,13 @@ def build_inferencer(
 
 
 def _prepare(config: Config) -> Config:
-    """The config as upstream's inferencers can take it."""
+    """Make the config that upstream's inferencers take."""
     refuse_code_in_data(config, 'test')
     cfg = copy.deepcopy(config)
     if cfg.get('test_dataloader') is None:
         raise UserError('the config has no test_dataloader, whose pipeline prediction uses')
     complete_model(cfg)
-    dataset = cfg.test_dataloader.dataset = innermost_dataset(cfg.test_dataloader)
+    dataset = cfg.test_dataloader.dataset = innermost_config(cfg.test_dataloader)
     if 'pipeline' not in dataset:
         raise UserError(
             f'the test_dataloader of the config holds a {dataset.type} without a pipeline, so it '
@@ -88,7 +87,7 @@ def _prepare(config: Config) -> Config:
     dataset.pipeline = [t for t in dataset.pipeline if not is_transform(t, *_OF_ANNOTATIONS)]
     for transform in dataset.pipeline:
         if is_transform(transform, 'LoadImageFromFile'):
-            # They look for the bare name.
+            # They look for the name without a scope.
             transform.type = 'LoadImageFromFile'
     # Without backends, which would keep each picture once more.
     cfg.visualizer = dict(type=visualizer_type(cfg), name='prediction')
@@ -96,12 +95,12 @@ def _prepare(config: Config) -> Config:
 
 
 def visualizer_type(config: Config) -> str:
-    """What draws the samples of a config of mmdet or mmseg: its visualizer, or else the scope's."""
+    """Return the type of a config's visualizer, or else of its scope's."""
     return (config.get('visualizer') or {}).get('type', _VISUALIZERS[config.default_scope])
 
 
 def _checked(upstream: type[BaseInferencer], source: str | None) -> type[BaseInferencer]:
-    """Upstream's class, but for the reading and loading of weights."""
+    """Replace the reading and loading of weights in upstream's class."""
 
     class CheckedInferencer(upstream):
         def _load_weights_to_model(
@@ -136,10 +135,10 @@ def _dataset_meta(checkpoint: dict, cfg: Config) -> dict[str, Any]:
         palette = palette or metainfo.get('palette')
     if not classes:
         raise UserError(
-            'neither the checkpoint nor the config tells the names of the classes; set '
+            'neither the checkpoint nor the config has the names of the classes; set '
             '--cfg-options test_dataloader.dataset.metainfo.classes="(NAME,NAME)"'
         )
     if isinstance(palette, str) or palette is None or len(palette) != len(classes):
         # As mmseg's data sets do.
         palette = np.random.RandomState(42).randint(0, 255, (len(classes), 3)).tolist()
-    return dict(classes=tuple(classes), palette=[tuple(map(int, colour)) for colour in palette])
+    return dict(classes=tuple(classes), palette=[tuple(map(int, color)) for color in palette])

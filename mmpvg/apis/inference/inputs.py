@@ -1,4 +1,4 @@
-"""What is predicted on: an image, all images of a folder, or the frames of a video."""
+"""Finds what to predict on: an image, all images of a folder, or the frames of a video."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Item(NamedTuple):
 
     Attributes:
         id: Its id in COCO files; of a frame, its number in the video from 0.
-        file_name: What it is called in files and messages: its path below the folder.
-        name: What its outputs are called, without an extension; no two items share it.
+        file_name: Its name in files and messages: its path below the folder.
+        name: Name of its outputs, without an extension, unique.
         path: The file; of a frame, the video.
     """
 
@@ -33,23 +33,18 @@ class Item(NamedTuple):
 
 
 class FoundImages(NamedTuple):
-    """The images of an input.
-
-    Attributes:
-        items: Sorted by file name, with ids from 1.
-        other_files: How many files of the folder are no images by their extension.
-    """
+    """Images of an input, sorted by file name with ids from 1, and the number of other files."""
 
     items: list[Item]
     other_files: int = 0
 
 
 def check_source(source: str | Path) -> Path:
-    """The path of an input that exists and is a folder, an image or a video by its extension.
+    """Return the path of an input that is a folder, or an image or a video by its extension.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder.
-        ValueError: If it is none of the three.
+        MissingFileError: If there is no such file or folder.
+        UserError: If it is none of the three.
     """
     path = Path(source)
     if not path.exists():
@@ -63,21 +58,21 @@ def check_source(source: str | Path) -> Path:
 
 
 def is_video(source: Path) -> bool:
-    """Whether an input that passed ``check_source`` is a video."""
+    """Return whether an input that passed ``check_source`` is a video."""
     return not source.is_dir() and source.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_images(source: Path, left_out: Path | None = None) -> FoundImages:
-    """An image, or all images of a folder and the folders in it.
+    """Find an image, or all images of a folder and the folders in it.
 
-    Files and folders whose name starts with a dot are passed over. Links to folders are followed.
+    Files and folders whose name starts with a dot are left out. Links to folders are followed.
 
     Args:
         source: The image or folder.
-        left_out: A folder that is passed over too: that of the results, should it lie inside.
+        left_out: A folder that is left out, such as that of the results.
 
     Raises:
-        ValueError: If the folder holds no image.
+        UserError: If the folder holds no image.
     """
     if not source.is_dir():
         return FoundImages([Item(1, source.name, source.stem, source)])
@@ -94,14 +89,7 @@ def find_images(source: Path, left_out: Path | None = None) -> FoundImages:
 
 
 def output_names(file_names: Sequence[str]) -> list[str]:
-    """Names without extensions; with it for those that would else be called like another.
-
-    Args:
-        file_names: Different ones.
-
-    Returns:
-        As many different names.
-    """
+    """Drop the extensions of different names, but keep those of names that would become equal."""
     names = [os.path.splitext(file_name)[0] for file_name in file_names]
     while True:
         count = Counter(names)
@@ -113,7 +101,7 @@ def output_names(file_names: Sequence[str]) -> list[str]:
 
 
 def _files_below(folder: Path, left_out: Path | None) -> Iterator[str]:
-    """Paths relative to the folder."""
+    """Yield paths relative to the folder."""
     seen = set()
     for root, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         real = Path(root).resolve()

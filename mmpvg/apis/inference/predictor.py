@@ -1,9 +1,10 @@
-"""Predictions of arrays, one failure at a time, and their pictures."""
+"""Predicts on arrays, and draws predictions."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from mmpvg.utils.errors import UserError
-from mmpvg.utils.fixed_seed import fixed_numpy_seed
 
 from .inferencers import build_inferencer
 from .reading import as_rgb
@@ -28,12 +28,11 @@ class Predictor:
     Attributes:
         detects: Whether it is a detector.
         classes: Names of the classes.
-        palette: Their colours, RGB from 0 to 255.
+        palette: Their colors, RGB from 0 to 255.
         device: Where the weights are.
 
     Raises:
-        FileNotFoundError: If the checkpoint is missing.
-        ValueError: If config, checkpoint and device do not serve prediction.
+        UserError: See ``build_inferencer``.
     """
 
     def __init__(self, config: Config, checkpoint: str | None, device: str | None = None) -> None:
@@ -51,7 +50,7 @@ class Predictor:
             images: BGR, of one size.
 
         Returns:
-            For each image the sample with the prediction, on the CPU, or what was raised.
+            For each image the sample with the prediction, on the CPU, or the exception.
         """
         try:
             return self._predict(images)
@@ -84,14 +83,14 @@ class Predictor:
         return picture
 
     def detections(self, sample: BaseDataElement) -> dict[str, Any]:
-        """Detections as mmdet's inferencer tells them.
+        """Return detections as mmdet's inferencer gives them.
 
         Returns:
             ``labels``, ``scores``, ``bboxes`` (left, top, right, bottom) and, if the model has
             them, ``masks`` as RLE.
 
         Raises:
-            ValueError: If the model predicts something else.
+            UserError: If the model predicts something else.
         """
         found = self.inferencer.pred2dict(sample)
         if 'bboxes' not in found:
@@ -99,10 +98,10 @@ class Predictor:
         return found
 
     def label_map(self, sample: BaseDataElement) -> np.ndarray:
-        """Class index of each pixel, shape (height, width).
+        """Return the class index of each pixel, shape (height, width).
 
         Raises:
-            ValueError: If the model predicts something else.
+            UserError: If the model predicts something else.
         """
         if 'pred_sem_seg' not in sample:
             raise UserError('the model predicts no classes of pixels')
@@ -118,3 +117,14 @@ class Predictor:
                 if name in sample:
                     delattr(sample, name)
         return [sample.cpu() for sample in samples]
+
+
+@contextmanager
+def fixed_numpy_seed(seed: int = 0) -> Iterator[None]:
+    """Seed NumPy's draws for a while: mmdet varies the colors of masks at random."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

@@ -1,4 +1,4 @@
-"""Reading images as the test pipeline of a config would, and telling what is wrong with a file."""
+"""Reads images as a config's test pipeline does, and names what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from mmengine.config import Config
 
 from mmpvg.datasets.checked_loading import BrokenSampleError, CheckLoaded, check_whole
 from mmpvg.datasets.checks.image_files import check_image_header, image_loader
+from mmpvg.datasets.unwrap import first_config
 
 from .inputs import Item
 
 
 def is_transform(transform: Mapping[str, Any], *names: str) -> bool:
-    """Whether a transform of a pipeline is of one of these types, whatever scope is before it."""
+    """Return whether a transform of a pipeline is of one of these types, in any scope."""
     return str(transform['type']).split('.')[-1] in names
 
 
@@ -32,13 +33,13 @@ class ImageReader:
             alone, which reads three channels.
 
     Raises:
-        ValueError: If none is.
+        UserError: If none is.
     """
 
     def __init__(self, pipeline: Sequence[Mapping[str, Any]] = _THREE_CHANNELS) -> None:
         from mmcv.transforms import LoadImageFromFile
 
-        # Not whether a missing file may be passed over, nor where the data set lies.
+        # Without the settings for missing files and for the place of the data set.
         self._loader = image_loader(pipeline)
         self._load = LoadImageFromFile(**self._loader)
 
@@ -46,7 +47,7 @@ class ImageReader:
         """Read an image.
 
         Returns:
-            Shape (height, width, channels) or (height, width), BGR, turned as its EXIF data say.
+            Shape (height, width, channels) or (height, width), BGR, turned by its EXIF orientation.
 
         Raises:
             BrokenSampleError: If it cannot be read as a whole. The message does not name the file.
@@ -63,20 +64,17 @@ class ImageReader:
             raise BrokenSampleError(f'{decoder} cannot decode it as an image') from error
 
     def doubts(self, path: Path) -> list[str]:
-        """What of a file is not read as it is stored: further bands or pages, bits beyond 8."""
+        """Name what is not read as it is stored: further bands or pages, bits beyond 8."""
         found = check_image_header(str(path), loader=self._loader)
         return [f'{path}: {f.problem} ({f.detail})' for f in found if f.effect == 'unnoticed']
 
 
 def reader_of(config: Config) -> ImageReader | None:
-    """What reads the test images of a config; None if they are no files, as CIFAR's are not.
+    """Make the reader of a config's test images, of several data sets those of the first.
 
-    Of several data sets, that of the first.
+    None if they are no files, as CIFAR's are not.
     """
-    dataset = config.get('test_dataloader') or {}
-    while inner := dataset.get('dataset') or dataset.get('datasets'):
-        dataset = inner[0] if isinstance(inner, Sequence) else inner
-    pipeline = dataset.get('pipeline') or ()
+    pipeline = first_config(config.get('test_dataloader')).get('pipeline') or ()
     reads_files = any(is_transform(transform, 'LoadImageFromFile') for transform in pipeline)
     return ImageReader(pipeline) if reads_files else None
 
@@ -89,7 +87,7 @@ class ImageFiles:
         reader: What reads them.
 
     Attributes:
-        doubts: Of the images read so far, as ``ImageReader.doubts`` tells them.
+        doubts: ``ImageReader.doubts`` of the images read so far.
     """
 
     def __init__(self, items: Sequence[Item], reader: ImageReader) -> None:
@@ -100,7 +98,7 @@ class ImageFiles:
         return len(self.items)
 
     def __iter__(self) -> Iterator[tuple[Item, np.ndarray | BrokenSampleError]]:
-        """Images, or what is wrong with their files."""
+        """Yield images, or the errors of their files."""
         for item in self.items:
             try:
                 image = self.reader(item.path)
@@ -111,7 +109,7 @@ class ImageFiles:
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """An image as it can be drawn on.
+    """Convert an image for drawing.
 
     Args:
         image: BGR, BGR with alpha, or gray; any type, of values from 0 to 255.

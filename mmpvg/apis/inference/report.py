@@ -1,4 +1,4 @@
-"""What came of a prediction run."""
+"""The report of a prediction run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _SHOWN = 20
 
 @dataclass
 class PredictionReport:
-    """What came of a prediction run.
+    """The report of a prediction run.
 
     Attributes:
         source: The input.
         config: The config file.
         checkpoint: The weights.
-        device: Where the model ran.
-        batch_size: Most images of a batch.
-        images: Images found, or the frames that a video tells of.
+        device: Device of the model.
+        batch_size: Largest number of images in a batch.
+        images: Images found, or the number of frames in the header of a video.
         predicted: Images whose prediction was written.
         detections: Detections written; None for a segmenter.
         failed: Images that could not be read, predicted or drawn, each with the reason.
         other_files: Files of the folder that are no images by their extension.
-        not_annotated: Images that the annotation file does not know, and that are left out.
+        not_annotated: Images that the annotation file does not have, left out.
         without_file: Images of the annotation file without a file.
-        notes: What else is to be known, such as images that are not read as they are stored.
+        notes: Such as images that are not read as they are stored.
         interrupted: Whether Ctrl-C ended it.
         seconds: From the first image to the last, without building the model.
     """
@@ -58,7 +58,7 @@ class PredictionReport:
         self._started = time.perf_counter()
 
     def fail(self, file_name: str, error: Exception, what: str = '') -> None:
-        """Note what went wrong with an image; ``what`` says it in other words before."""
+        """Note an error of an image, with words before the reason."""
         reason = (str(error).strip().splitlines() or [''])[0]
         if not isinstance(error, BrokenSampleError):
             reason = f'{type(error).__name__}: {reason}'
@@ -72,7 +72,7 @@ class PredictionReport:
         write_whole(path, json.dumps(dataclasses.asdict(self), indent=1) + '\n')
 
     def summary(self) -> str:
-        """Lines for a terminal."""
+        """Make lines for a terminal."""
         lines = [f'predicted {self.predicted} of {self.images} images in {self.seconds:.1f} s']
         if self.interrupted:
             lines[0] += ', then interrupted'
@@ -85,8 +85,8 @@ class PredictionReport:
         if self.without_file:
             lines.append(_listed('images of the annotation file have no file', self.without_file))
         if self.failed:
-            told = [f'{failure["file"]}: {failure["reason"]}' for failure in self.failed]
-            lines.append(_listed('failed', told))
+            failed = [f'{failure["file"]}: {failure["reason"]}' for failure in self.failed]
+            lines.append(_listed('failed', failed))
         if self.notes:
             lines.append(_listed('notes', self.notes))
         # Names of files may hold bytes that are no UTF-8, which not every terminal takes.

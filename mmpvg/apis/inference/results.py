@@ -1,4 +1,4 @@
-"""Where the result of each image goes."""
+"""Writes the result of each image."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .video import VideoFile
 
 
 class Results:
-    """Writes predictions and pictures, and notes in the report what came of each image.
+    """Writes predictions and pictures, and notes failures in the report.
 
     Args:
         predictor: What predicts.
-        report: Where it is noted.
-        files: Where predictions go.
-        drawn: Where pictures go; None for none.
+        report: The report.
+        files: Files of the predictions.
+        drawn: Files of the pictures; None for none.
         score_thr: Detections below it are not drawn.
     """
 
@@ -39,12 +39,7 @@ class Results:
         self.drawn, self.score_thr = drawn, score_thr
 
     def add(self, item: Item, image: np.ndarray, result: BaseDataElement | Exception) -> None:
-        """Write the result of an image.
-
-        Args:
-            item: Which image it is.
-            image: The image, BGR.
-            result: Its prediction, or what was raised instead.
+        """Write the result of an image, its prediction or an exception.
 
         Raises:
             OSError: If a file cannot be written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,12 +11,11 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.utils import ProgressBar
 
-from mmpvg.apis.tta import innermost_dataset
 from mmpvg.datasets.checked_loading import BrokenSampleError
+from mmpvg.datasets.unwrap import innermost_config
+from mmpvg.utils.command_line import make_folder
 from mmpvg.utils.errors import UserError
-from mmpvg.utils.folder import make_folder
 
-from .batches import batches_of_one_size
 from .coco_ids import AnnotatedIds, CocoIds
 from .files import DetectionFiles, MaskFiles, PictureFiles
 from .inputs import Item, check_source, find_images, is_video
@@ -24,6 +24,9 @@ from .reading import ImageFiles, ImageReader
 from .report import PredictionReport
 from .results import Results
 from .video import VideoFile, VideoFrames
+
+# Batches whose images may wait for others of their size.
+_WAITING = 4
 
 
 def predict_to_folder(
@@ -41,30 +44,26 @@ def predict_to_folder(
 ) -> PredictionReport:
     """Predict on an image, a folder or a video, and write predictions, pictures and a report.
 
-    An image that cannot be read or predicted on is noted in the report, and the others go on.
-    What Ctrl-C interrupts is written as far as it came.
+    An image that cannot be read or predicted on is noted in the report, and the others go on. After
+    Ctrl-C what there is gets written.
 
     Args:
         source: The image, folder or video.
         config: Of a detector or segmenter.
         checkpoint: File or URL of its weights; None for an untrained model.
         out: Folder to write to.
-        batch_size: Most images of a batch; only images of one size are put together.
+        batch_size: Largest number of images in a batch; only images of one size are put together.
         device: Such as ``cuda:1``; None for the accelerator, if there is one.
         score_thr: Detections below it are not drawn.
         json_score_thr: Detections below it are not written.
-        ann_file: COCO annotations whose ids the predictions shall have.
+        ann_file: COCO annotations whose ids the predictions get.
         pictures: Whether to draw.
-        every: Take each as many-th frame of a video.
-
-    Returns:
-        What came of it.
+        every: Step between the frames taken of a video.
 
     Raises:
-        FileNotFoundError: If input, checkpoint or annotations are missing.
         OSError: If something cannot be written; what was predicted before is there.
-        ValueError: If input, config, checkpoint or annotations do not fit one another, or results
-            would replace the input.
+        UserError: If input, config, checkpoint or annotations are missing or do not fit one
+            another, or results would replace the input.
     """
     path, out = check_source(source), Path(out)
     _check_options(path, out, config, ann_file, every)
@@ -77,7 +76,7 @@ def predict_to_folder(
         str(source), str(config.filename), str(checkpoint), predictor.device, batch_size
     )
     if video is None:
-        reader = ImageReader(innermost_dataset(config.test_dataloader).pipeline)
+        reader = ImageReader(innermost_config(config.test_dataloader).pipeline)
         images = ImageFiles(ids.select(found.items), reader)
         drawn = PictureFiles(out / 'pictures')
         report.other_files, report.without_file = found.other_files, ids.without_file
@@ -148,10 +147,33 @@ def _readable(
     report: PredictionReport,
     bar: ProgressBar,
 ) -> Iterator[tuple[Item, np.ndarray]]:
-    """The images; those that are broken are noted."""
+    """Yield the images; those that are broken are noted."""
     for item, image in images:
         if isinstance(image, BrokenSampleError):
             report.fail(item.file_name, image)
             bar.update()
         else:
             yield item, image
+
+
+def batches_of_one_size(
+    images: Iterable[tuple[Item, np.ndarray]], batch_size: int
+) -> Iterator[list[tuple[Item, np.ndarray]]]:
+    """Group images of one size, so that none is padded and predictions do not depend on the batch.
+
+    Images wait for others of their size. When four batches of them wait, the largest group is given
+    as it is. Images of one size stay in order.
+
+    Args:
+        images: In any order.
+        batch_size: Largest number of images in a batch.
+    """
+    waiting = defaultdict(list)
+    for item, image in images:
+        group = waiting[image.shape]
+        group.append((item, image))
+        if len(group) == batch_size:
+            yield waiting.pop(image.shape)
+        elif sum(map(len, waiting.values())) >= _WAITING * batch_size:
+            yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
+    yield from waiting.values()

@@ -1,4 +1,4 @@
-"""Reading and writing videos."""
+"""Reads and writes videos."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class VideoFrames:
 
     Args:
         path: The video.
-        every: Take each as many-th frame, from the first on.
+        every: Step between the frames that are taken, from the first on.
 
     Attributes:
         fps: Frames a second, of those that are taken.
 
     Raises:
-        ValueError: If the video cannot be opened.
+        UserError: If the video cannot be opened.
     """
 
     def __init__(self, path: Path, every: int = 1) -> None:
@@ -41,15 +41,15 @@ class VideoFrames:
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         # Of some files it is not known.
         self.fps = (fps if 0 < fps < math.inf else 25) / every
-        self._told = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        self._stated = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         self._read = 0
 
     def __len__(self) -> int:
-        """Frames to take, by what the file tells; 0 if it does not."""
-        return -(-self._told // self.every)
+        """Number of frames to take by the header of the file; 0 without one."""
+        return -(-self._stated // self.every)
 
     def __iter__(self) -> Iterator[tuple[Item, np.ndarray | BrokenSampleError]]:
-        """Frames, shape (height, width, 3), BGR, uint8, and what is wrong at the end; only once."""
+        """Yield frames, (height, width, 3), BGR, uint8, and an error at the end; only once."""
         while self._capture.grab():
             number = self._read
             self._read += 1
@@ -61,19 +61,16 @@ class VideoFrames:
             yield Item(number, f'{self.path.name}#{number}', f'{number:06d}', self.path), frame
         self._capture.release()
         # Some formats estimate their length, and are a frame or two off.
-        if self._read < self._told - 2:
-            why = f'ends after {self._read} of {self._told} frames: it is truncated or damaged'
+        if self._read < self._stated - 2:
+            why = f'ends after {self._read} of {self._stated} frames: it is truncated or damaged'
             end = Item(self._read, self.path.name, f'{self._read:06d}', self.path)
             yield end, BrokenSampleError(why)
 
 
 def mpeg4_rate(fps: float) -> float:
-    """The nearest frame rate that an MPEG-4 video can have.
+    """Return the nearest frame rate above 0 that an MPEG-4 video can have.
 
-    It is a fraction whose terms are at most 65535, and OpenCV makes it one of decimals.
-
-    Args:
-        fps: Frames a second, above 0.
+    It is a fraction whose terms are at most 65535, which OpenCV makes of decimals.
     """
     digits = next(n for n in (3, 2, 1, 0) if n == 0 or round(fps * 10**n) <= 65535)
     return min(max(round(fps, digits), 0.01), 65535.0)
@@ -84,10 +81,7 @@ class VideoFile:
 
     Args:
         path: The file.
-        fps: Frames a second.
-
-    Attributes:
-        fps: Those of the file, which may be rounded.
+        fps: Frames a second; the attribute may be rounded.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -95,11 +89,7 @@ class VideoFile:
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, item: Item, picture: np.ndarray) -> None:
-        """Write the next frame.
-
-        Args:
-            item: Which it is.
-            picture: Shape (height, width, 3), RGB, uint8; all of one size.
+        """Write the next frame, (height, width, 3), RGB, uint8, all of one size.
 
         Raises:
             OSError: If the video cannot be written.

@@ -1,8 +1,8 @@
-"""What mmdet makes of COCO annotations without a word, or ends at late."""
+"""What mmdet does with wrong COCO annotations without a word, or stops at late."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,26 +18,23 @@ _SLACK, _SLACK_SHARE, _FEW = 2.0, 0.02, 0.05
 WITHOUT_OBJECTS = ('no object is left', 'iscrowd everywhere')
 
 
-def check_boxes(table: CocoTable, training: bool) -> list[Finding]:
+def check_boxes(table: CocoTable, training: bool) -> Iterator[Finding]:
     """Boxes that are no boxes of their image.
 
     Args:
         table: The annotations.
-        training: Whether mmdet's data set, which leaves some out, is all that reads them.
+        training: Whether only mmdet's data set reads them, which leaves some out.
 
-    Returns:
+    Yields:
         One finding for the whole file if all boxes are written in another format, otherwise one for
         each box.
     """
-    if not len(table.boxes):
-        return []
-    finite = np.isfinite(table.boxes).all(1)
     boxes, sizes = table.boxes, table.sizes[table.image_of]
-    written = _other_format(boxes[finite], sizes[finite])
-    if written:
-        problem, detail = written
-        detail += '; write [left, top, width, height] in pixels'
-        return [Finding(table.path, problem, detail, 'senseless')]
+    finite = np.isfinite(boxes).all(1)
+    if written := _other_format(boxes[finite], sizes[finite]):
+        detail = f'{written[1]}; write [left, top, width, height] in pixels'
+        yield Finding(table.path, written[0], detail, 'senseless')
+        return
     left, top, width, height = boxes.T
     with np.errstate(invalid='ignore'):
         right, bottom = left + width, top + height
@@ -45,38 +42,30 @@ def check_boxes(table: CocoTable, training: bool) -> list[Finding]:
         outside = (left >= sizes[:, 0]) | (top >= sizes[:, 1]) | (right <= 0) | (bottom <= 0)
         beyond = ~_inside(left, top, right, bottom, sizes)
     effect = 'left out' if training else 'unnoticed'
-    findings = []
     for row in np.flatnonzero(~finite | empty | outside | beyond):
         detail = f'box {table.annotations[row]["bbox"]}'
         if not finite[row]:
             # mmdet drops a box with a NaN and keeps an infinite one, which CheckLoaded refuses.
             kept = training and not np.isnan(boxes[row]).any()
-            findings.append(
-                table.finding(row, 'not finite', detail, 'replaced' if kept else effect)
-            )
+            yield table.finding(row, 'not finite', detail, 'replaced' if kept else effect)
         elif outside[row]:
-            findings.append(table.finding(row, 'box outside the image', detail, effect))
+            yield table.finding(row, 'box outside the image', detail, effect)
         elif empty[row]:
             detail += f', area {table.areas[row]:g}'
-            findings.append(table.finding(row, 'box without area', detail, effect))
+            yield table.finding(row, 'box without area', detail, effect)
         else:
             detail += f', image {sizes[row, 0]:g}x{sizes[row, 1]:g}'
-            findings.append(table.finding(row, 'box beyond the image', detail, 'unnoticed'))
-    return findings
+            yield table.finding(row, 'box beyond the image', detail, 'unnoticed')
 
 
 def _inside(left: Any, top: Any, right: Any, bottom: Any, sizes: np.ndarray) -> np.ndarray:
     slack = np.maximum(_SLACK, _SLACK_SHARE * sizes)
-    return (
-        (left >= -slack[:, 0])
-        & (top >= -slack[:, 1])
-        & (right <= sizes[:, 0] + slack[:, 0])
-        & (bottom <= sizes[:, 1] + slack[:, 1])
-    )
+    low = (left >= -slack[:, 0]) & (top >= -slack[:, 1])
+    return low & (right <= sizes[:, 0] + slack[:, 0]) & (bottom <= sizes[:, 1] + slack[:, 1])
 
 
 def _other_format(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """The format in which all boxes fit their images, if COCO's is none."""
+    """The format in which all boxes fit their images, if it is not COCO's."""
     if not len(boxes):
         return None
     a, b, c, d = boxes.T
@@ -97,44 +86,36 @@ def _other_format(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | Non
     return None
 
 
-def check_evaluated(content: Mapping, path: str, masks: bool) -> list[Finding]:
-    """What COCO's evaluation needs of the file that it reads, beyond what a data set does.
-
-    Args:
-        content: As parsed.
-        path: The file.
-        masks: Whether masks are evaluated.
-    """
+def check_evaluated(content: Mapping, path: str, masks: bool) -> Iterator[Finding]:
+    """What COCO's evaluation needs of a parsed file, beyond what a data set does."""
     records = content.get('annotations')
     annotations = [a for a in records if isinstance(a, dict)] if isinstance(records, list) else []
-    findings = []
+    total = len(annotations)
     if not annotations:
         detail = 'it has no annotation, so that every metric is -1; give a validation set with some'
-        return [Finding(path, 'nothing to evaluate on', detail, 'senseless')]
-    for field, fix in (
-        ('iscrowd', '0, or 1 for a crowd'),
-        *([('segmentation', "the object's mask")] if masks else []),
-    ):
+        yield Finding(path, 'nothing to evaluate on', detail, 'senseless')
+        return
+    fixes = {'iscrowd': '0, or 1 for a crowd'}
+    if masks:
+        fixes['segmentation'] = "the object's mask"
+    for field, fix in fixes.items():
         without = [a for a in annotations if a.get(field) is None]
         if without:
             detail = (
-                f'{field!r} of {len(without)} of {len(annotations)} is missing or null (the '
-                f'first: {without[0].get("id")}), which ends the first evaluation; write {fix}'
+                f'{field!r} of {len(without)} of {total} is missing or null (the first: '
+                f'{without[0].get("id")}), which ends the first evaluation; write {fix}'
             )
-            findings.append(
-                Finding(path, f'annotation without {field}', detail, 'stops evaluation')
-            )
+            yield Finding(path, f'annotation without {field}', detail, 'stops evaluation')
     refused = [a['id'] for a in annotations if 'id' in a and not _is_float(a['id'])]
     if refused:
         detail = (
-            f'ids of {len(refused)} of {len(annotations)} annotations, such as {refused[0]!r}, are '
-            'no numbers, which ends the first evaluation; number them from 1'
+            f'ids of {len(refused)} of {total} annotations, such as {refused[0]!r}, are not '
+            'numbers, which ends the first evaluation; number them from 1'
         )
-        findings.append(Finding(path, 'annotation id is no number', detail, 'stops evaluation'))
+        yield Finding(path, 'annotation id is not a number', detail, 'stops evaluation')
     if any(a.get('id') == 0 for a in annotations):
         detail = 'COCO counts the annotation with id 0 as missed by every detector; number from 1'
-        findings.append(Finding(path, 'annotation id 0', detail, 'unnoticed'))
-    return findings
+        yield Finding(path, 'annotation id 0', detail, 'unnoticed')
 
 
 def _is_float(value: Any) -> bool:
@@ -148,7 +129,7 @@ def _is_float(value: Any) -> bool:
 
 def check_remains(
     table: CocoTable, classes: Sequence[str], filter_cfg: Mapping | None, training: bool
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Whether anything is left to train on, or to evaluate with.
 
     Args:
@@ -159,29 +140,28 @@ def check_remains(
     """
     count = len(table.images)
     if not count:
-        return [Finding(table.path, 'no images', 'it lists no image', 'stops')]
+        yield Finding(table.path, 'no images', 'it lists no image', 'stops')
+        return
     chosen = np.array([c['name'] in classes for c in table.categories] + [False], bool)
     of_class = chosen[table.category_of]
     with_object = np.zeros(count, bool)
     with_object[table.image_of[of_class]] = True
     filter_cfg = (filter_cfg or {}) if training else {}
+    filter_empty = filter_cfg.get('filter_empty_gt', False)
     large = table.sizes.min(1) >= filter_cfg.get('min_size', 0)
-    kept = large & (with_object if filter_cfg.get('filter_empty_gt', False) else True)
-    findings = []
+    kept = large & (with_object if filter_empty else True)
     if not kept.any():
-        why = [
-            f'{np.sum(~with_object)} have no object of the classes (filter_empty_gt)'
-            if filter_cfg.get('filter_empty_gt', False)
-            else '',
-            f'{np.sum(~large)} are smaller than min_size={filter_cfg.get("min_size")}'
-            if not large.all()
-            else '',
-        ]
+        why = []
+        if filter_empty:
+            why.append(f'{np.sum(~with_object)} have no object of the classes (filter_empty_gt)')
+        if not large.all():
+            why.append(f'{np.sum(~large)} are smaller than min_size={filter_cfg["min_size"]}')
         fix = 'change the filter_cfg'
         if not with_object.any():
             fix = 'give objects of the classes' if len(table.annotations) else 'add annotations'
-        detail = f'of {count} images {" and ".join(filter(None, why))}; {fix}'
-        return [Finding(table.path, 'nothing is left of the images', detail, 'stops')]
+        detail = f'of {count} images {" and ".join(why)}; {fix}'
+        yield Finding(table.path, 'nothing is left of the images', detail, 'stops')
+        return
     found = usable(table) & of_class & kept[table.image_of]
     if not found.any():
         detail = (
@@ -190,24 +170,21 @@ def check_remains(
             'area, lies in its image and is not marked with ignore: there is nothing to learn, and '
             'losses stay at 0'
         )
-        findings.append(Finding(table.path, 'no object is left', detail, 'senseless'))
+        yield Finding(table.path, 'no object is left', detail, 'senseless')
     elif table.crowd[found].all():
         detail = (
             f'all {found.sum()} annotations have iscrowd 1, which training and evaluation ignore; '
             'write 0 for single objects'
         )
-        findings.append(Finding(table.path, 'iscrowd everywhere', detail, 'senseless'))
+        yield Finding(table.path, 'iscrowd everywhere', detail, 'senseless')
     if training:
-        effect = 'left out' if filter_cfg.get('filter_empty_gt', False) else 'kept as background'
-        findings += [
-            Finding(table.image_path(row), 'no object', effect, 'noted')
-            for row in np.flatnonzero(~with_object)
-        ]
+        detail = 'left out' if filter_empty else 'kept as background'
+        for row in np.flatnonzero(~with_object):
+            yield Finding(table.image_path(row), 'no object', detail, 'noted')
     texts = sum(isinstance(a.get('iscrowd'), str) for a in table.annotations)
     if texts:
         detail = f'{texts} are text, and "0" counts as 1; write numbers'
-        findings.append(Finding(table.path, 'iscrowd is text', detail, 'senseless'))
-    return findings
+        yield Finding(table.path, 'iscrowd is text', detail, 'senseless')
 
 
 def usable(table: CocoTable) -> np.ndarray:

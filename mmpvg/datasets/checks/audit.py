@@ -1,4 +1,4 @@
-"""One look through the data of a config, before anything is built from it."""
+"""The audit of the data of a config, before anything is built from it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from typing import Any
 
 from .annotations import WITHOUT_OBJECTS
 from .classes import check_joined
-from .coco import ImageItem, JsonFiles, audit_coco
+from .coco import ImageItem, audit_coco
 from .decode import check_dataset
 from .finding import Audit, Finding, in_evaluation, join_common
 from .image_files import check_image_header, image_loader
+from .json_file import JsonFiles
 from .label_maps import check_single_class_head
 from .listed import audit_classification, audit_segmentation
 from .sources import Source, sources_of
 from .workers import map_in_processes
 
-# Label maps and images of a data set that are looked into where not all are.
+# Label maps of a data set that are read at the depth of annotations.
 _SAMPLE = 64
 
-# What CheckLoaded finds in training, and nothing else does.
+# What only CheckLoaded finds in training.
 _OF_SIZE = ('size unlike its annotations', 'EXIF orientation unlike the annotations')
-
-#: What files of images are looked into.
-DEPTHS = ('annotations', 'headers', 'pixels')
 
 Progress = Callable[[str, int, int], Any]
 
@@ -38,19 +36,19 @@ def audit(
     jobs: int = 1,
     progress: Progress = lambda what, done, total: None,
 ) -> Iterator[Audit]:
-    """Look through the data of a config, one data set after another.
+    """Check the data of a config, one data set after another.
 
     Args:
-        cfg: The config, its scope being the default one.
-        splits: Out of ``train``, ``val`` and ``test``; those that the config lacks are passed over.
-        depth: ``annotations`` reads annotation files and, where label maps are the annotations, a
-            sample of them; ``headers`` looks into each image file and label map as well; ``pixels``
-            decodes each as training does.
+        cfg: The config, in the default scope.
+        splits: Out of ``train``, ``val`` and ``test``; those that the config lacks are skipped.
+        depth: ``annotations`` reads annotation files and a sample of label maps; ``headers`` also
+            reads all label maps and the header of each image; ``pixels`` decodes each image as
+            training does.
         jobs: Processes that read images.
         progress: Called with what is read, how much is done, and how much there is (0: unknown).
 
     Yields:
-        What was found in each data set, and last, in what they should have in common.
+        What was found in each data set, and last in all of them together.
     """
     files = JsonFiles()
     model = cfg.get('model') or {}
@@ -89,7 +87,7 @@ def audit(
 
 
 def _judge_together(results: Sequence[Audit]) -> None:
-    """Let a data set without objects be, such as one of backgrounds, beside others with some."""
+    """Allow a data set without objects, such as one of backgrounds, beside others with some."""
     alone = [any(f.problem in WITHOUT_OBJECTS for f in result.findings) for result in results]
     if all(alone):
         return
@@ -114,8 +112,8 @@ def _audit_source(
             return audit_coco(source, files)
         if 'mmseg.BaseSegDataset' in bases:
             sample = _SAMPLE if depth == 'annotations' else None
-            told = partial(progress, f'{source.key}: label maps')
-            return audit_segmentation(source, model, sample, jobs, told), ()
+            report = partial(progress, f'{source.key}: label maps')
+            return audit_segmentation(source, model, sample, jobs, report), ()
         if 'mmpretrain.BaseDataset' in bases:
             return audit_classification(source)
     why = 'is not on a local disk' if not source.is_local else f'is a {source.kind.__name__}'
@@ -127,7 +125,7 @@ def _image_findings(
     source: Source, images: Sequence[ImageItem], depth: str, jobs: int, progress: Progress
 ) -> Iterator[Finding]:
     if depth == 'annotations':
-        # Training takes another image, evaluation ends.
+        # Training takes another image, evaluation stops.
         for path, _ in () if source.training else images:
             if not os.path.exists(path):
                 yield Finding(path, 'image missing', '', 'replaced')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -24,9 +23,21 @@ def check_categories(
     """
     names = [str(category['name']) for category in table.categories]
     objects = np.bincount(table.category_of + 1, minlength=len(names) + 1)[1:]
-    unused = [c['id'] for c, number in zip(table.categories, objects) if not number]
     yield from check_names(table.path, names, classes, own_classes)
-    yield from _repeated(table.path, table.categories, classes, unused)
+    for name in classes:
+        rows = [row for row, other in enumerate(names) if other == name]
+        if len(rows) > 1:
+            ids = [table.categories[row]['id'] for row in rows]
+            # Such as a root category above the class of its name.
+            empty = [table.categories[row]['id'] for row in rows if not objects[row]]
+            fix = 'give one category to all of its objects'
+            if empty:
+                fix = f'delete category {empty[0]}, which has no annotation'
+            detail = (
+                f'{name!r} is the name of {len(ids)} categories (ids {_listed(ids)}), each of '
+                f'which gets a label of its own; {fix}'
+            )
+            yield Finding(table.path, 'category names repeat', detail, 'senseless')
     for row in np.flatnonzero(objects):
         if names[row] not in classes and any(name in classes for name in names):
             detail = f'{objects[row]} annotations of {names[row]!r} are left out'
@@ -77,54 +88,21 @@ def check_names(
         yield Finding(path, 'categories in another order', detail, 'senseless')
 
 
-def _repeated(
-    path: str, categories: Sequence[dict], classes: Sequence[str], unused: Sequence
-) -> Iterator[Finding]:
-    """Names that several categories have, such as a root category and the class below it.
-
-    Args:
-        path: The file.
-        categories: Its records.
-        classes: ``metainfo.classes``.
-        unused: Ids of categories without an annotation.
-    """
-    times = Counter(str(category['name']) for category in categories)
-    for name in (name for name in classes if times[name] > 1):
-        ids = [c['id'] for c in categories if str(c['name']) == name]
-        roots = [id_ for id_ in ids if id_ in unused]
-        fix = (
-            f'delete category {roots[0]}, which has no annotation'
-            if roots
-            else 'give one category to all of its objects'
-        )
-        detail = (
-            f'{name!r} is the name of {len(ids)} categories (ids {_listed(ids)}), each of which '
-            f'gets a label of its own; {fix}'
-        )
-        yield Finding(path, 'category names repeat', detail, 'senseless')
-
-
 def check_joined(classes: dict[str, Sequence[str] | None]) -> Iterator[Finding]:
-    """Class lists of the data sets of a run, which must be the same.
-
-    Args:
-        classes: By key of the config.
-    """
+    """Class lists of the data sets of a run, by key of the config, which must be the same."""
     known = {key: tuple(map(str, names)) for key, names in classes.items() if names}
-    if not known:
-        return
-    first, names = next(iter(known.items()))
-    for key, others in known.items():
-        if others != names:
+    for key, names in known.items():
+        first = next(iter(known))
+        if names != known[first]:
             detail = (
-                f'{key} has the classes {_listed(others)}, {first} has {_listed(names)}; give both '
-                'the same metainfo.classes'
+                f'{key} has the classes {_listed(names)}, {first} has {_listed(known[first])}; '
+                'give both the same metainfo.classes'
             )
             yield Finding(key, 'class lists differ', detail, 'senseless')
 
 
 def count_objects(table: CocoTable, classes: Sequence[str]) -> dict[str, int]:
-    """Objects of each class that training keeps, crowds aside."""
+    """Objects of each class that training keeps, without crowds."""
     kept = table.category_of[usable(table) & ~table.crowd]
     counts = dict.fromkeys(map(str, classes), 0)
     for row, number in enumerate(np.bincount(kept[kept >= 0], minlength=len(table.categories))):

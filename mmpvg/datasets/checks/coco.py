@@ -10,38 +10,18 @@ from typing import Any
 
 from .annotations import check_boxes, check_evaluated, check_remains
 from .classes import check_categories, count_objects
-from .coco_table import read_table
+from .coco_table import ids_of, read_table
 from .finding import Audit, Finding
-from .json_file import read_json
+from .json_file import JsonFiles
 from .masks import check_masks
 from .sources import Source
 
-#: Path, and width and height in pixels where annotations say them.
+#: Path, and width and height in pixels if annotations state them.
 ImageItem = tuple[str, 'tuple[int, int] | None']
 
 
-class JsonFiles:
-    """Reads annotation files, and keeps the last: a data set and its metric mostly share one."""
-
-    def __init__(self) -> None:
-        self.path, self.content, self.findings = '', None, []
-
-    def read(self, path: str) -> tuple[Any, list[Finding]]:
-        """Content of a file, and what keeps training from reading it."""
-        if osp.realpath(path) != self.path:
-            # The old content goes first: there may not be memory for two.
-            self.content = None
-            self.content, self.findings = read_json(path)
-            self.path = osp.realpath(path)
-        return self.content, self.findings
-
-
 def audit_coco(source: Source, files: JsonFiles) -> tuple[Audit, list[ImageItem]]:
-    """Look through an annotation file, and that of the metric if it is another one.
-
-    Args:
-        source: The data set.
-        files: What reads them.
+    """Check an annotation file, and that of the metric if it is another one.
 
     Returns:
         What was found, and the images that the file lists.
@@ -58,74 +38,73 @@ def audit_coco(source: Source, files: JsonFiles) -> tuple[Audit, list[ImageItem]
 
 
 def _audit_evaluated(source: Source, files: JsonFiles, result: Audit) -> None:
-    """The metric reads a file of its own."""
+    """Check the annotation file of the metric."""
     path = source.evaluated_file
     if not path or '://' in path:
         return
     content, found = files.read(path)
     result.findings += found
+    if content is None:
+        return
     if isinstance(content, dict):
         result.findings += check_evaluated(content, path, source.masks)
     table, found = read_table(content, path, source.folder('img'))
-    if content is not None:
-        result.findings += found
-    if table is not None and not result.fatal:
-        result.findings += check_categories(table, source.classes, source.own_classes)
-        if source.masks:
-            result.findings += check_masks(table, True, training=False)
-        listed = {image['id'] for image in table.images}
-        content, _ = files.read(source.ann_file)
-        images = content.get('images') if isinstance(content, dict) else None
-        images = images if isinstance(images, list) else ()
-        loaded = {image.get('id') for image in images if isinstance(image, dict)}
-        if loaded - listed:
-            detail = (
-                f'{len(loaded - listed)} of {len(loaded)} images of {source.ann_file} are not in '
-                'it; give val_evaluator.ann_file the file of the data set'
-            )
-            finding = Finding(path, 'metric reads another file', detail, 'stops evaluation')
-            result.findings.append(finding)
+    result.findings += found
+    if table is None or result.fatal:
+        return
+    result.findings += check_categories(table, source.classes, source.own_classes)
+    if source.masks:
+        result.findings += check_masks(table, True, training=False)
+    content, _ = files.read(source.ann_file)
+    images = content.get('images') if isinstance(content, dict) else None
+    loaded = ids_of(images) if isinstance(images, list) else set()
+    if lacking := loaded - ids_of(table.images):
+        detail = (
+            f'{len(lacking)} of {len(loaded)} images of {source.ann_file} are not in it; give '
+            'val_evaluator.ann_file the file of the data set'
+        )
+        result.findings.append(
+            Finding(path, 'metric reads another file', detail, 'stops evaluation')
+        )
 
 
 def _audit_content(source: Source, content: Any, result: Audit) -> list[ImageItem]:
-    path = source.ann_file
+    path, classes, training = source.ann_file, source.classes, source.training
     table, found = read_table(content, path, source.folder('img'))
     result.findings += found
-    if isinstance(content, dict) and osp.realpath(source.evaluated_file or '') == osp.realpath(
-        path
-    ):
+    evaluated = osp.realpath(source.evaluated_file or '') == osp.realpath(path)
+    if isinstance(content, dict) and evaluated:
         result.findings += check_evaluated(content, path, source.masks)
     if table is None:
         return []
     result.images = len(table.images)
-    images = [
+    images: list[ImageItem] = [
         (table.image_path(row), (int(width), int(height)))
         for row, (width, height) in enumerate(table.sizes)
     ]
     if result.fatal:
-        # What follows from it needs no words.
+        # Further findings would only follow from these.
         return images
-    result.counts = count_objects(table, source.classes)
-    result.findings += check_categories(table, source.classes, source.own_classes)
-    boxes = check_boxes(table, source.training)
+    result.counts = count_objects(table, classes)
+    result.findings += check_categories(table, classes, source.own_classes)
+    boxes = list(check_boxes(table, training))
     result.findings += boxes
     if not any(finding.effect == 'senseless' for finding in boxes):
-        told = {(finding.path, finding.box) for finding in boxes}
+        # A box outside the image is not beside its mask as well.
+        known = {(finding.path, finding.box) for finding in boxes}
         result.findings += [
             finding
-            for finding in check_masks(table, source.masks, source.training)
-            # A box outside the image is not beside its mask as well.
-            if finding.problem != 'mask beside its box' or (finding.path, finding.box) not in told
+            for finding in check_masks(table, source.masks, training)
+            if finding.problem != 'mask beside its box' or (finding.path, finding.box) not in known
         ]
-        result.findings += check_remains(
-            table, source.classes, source.config.get('filter_cfg'), source.training
-        )
+        filter_cfg = source.config.get('filter_cfg')
+        result.findings += check_remains(table, classes, filter_cfg, training)
     return images
 
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """No search for garbage among the millions of objects of a file, which are none."""
+    """No garbage collection, which would search the millions of objects of a file."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -62,7 +62,6 @@ def _check_image(
 ) -> list[Finding]:
     info = dataset.get_data_info(index)
     path = str(info.get('img_path', f'sample {index}'))
-    told = {key: info[key] for key in ('height', 'width') if key in info}
     results = dict(info)
     for stage, transform in enumerate(load):
         try:
@@ -76,10 +75,19 @@ def _check_image(
             return [Finding(path, kind, detail, 'replaced')]
     found = []
     height, width = results['img'].shape[:2]
-    if told and (told.get('height', height), told.get('width', width)) != (height, width):
-        detail = f'{width}x{height} pixels, its annotations say {told["width"]}x{told["height"]}'
+    stated = info.get('height', height), info.get('width', width)
+    if stated != (height, width):
+        detail = f'{width}x{height} pixels, its annotations say {stated[1]}x{stated[0]}'
         found.append(Finding(path, 'size unlike its annotations', detail, 'unnoticed'))
-    found += _label_findings(str(results.get('seg_map_path') or path), results, classes)
+    path = str(results.get('seg_map_path') or path)
+    seg_map = results.get('gt_seg_map')
+    for labels in (seg_map, results.get('gt_label')):
+        if labels is None or classes is None:
+            continue
+        if wrong := labels_outside(np.atleast_1d(labels), len(classes)):
+            found.append(Finding(path, 'label outside the classes', wrong, 'stops'))
+    if seg_map is not None and (seg_map == 255).all():
+        found.append(Finding(path, 'no labelled pixel', '', 'left out'))
     return found
 
 
@@ -101,17 +109,3 @@ def _kind(error: Exception, results: Mapping, stage: int) -> str:
     if isinstance(error, BrokenSampleError) or sizes - {tuple(results.get('img_shape', ()))}:
         return 'mask of another size'
     return f'{part} cannot be decoded'
-
-
-def _label_findings(path: str, results: dict, classes: Sequence | None) -> list[Finding]:
-    seg_map, label = results.get('gt_seg_map'), results.get('gt_label')
-    found = []
-    for labels in (seg_map, label):
-        if labels is None or classes is None:
-            continue
-        wrong = labels_outside(np.atleast_1d(labels), len(classes))
-        if wrong:
-            found.append(Finding(path, 'label outside the classes', wrong, 'stops'))
-    if seg_map is not None and (seg_map == 255).all():
-        found.append(Finding(path, 'no labelled pixel', '', 'left out'))
-    return found

@@ -1,12 +1,12 @@
-"""What a check of data finds, and how findings are summarized."""
+"""Findings of a check of data, and their summary."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-#: What happens because of a problem, the worst first.
+#: Consequences of a problem, the worst first.
 EFFECTS = {
     'stops': 'the run stops',
     'senseless': 'goes unnoticed and makes the result wrong',
@@ -30,7 +30,7 @@ class Finding:
         problem: A few words that many findings share.
         detail: The numbers.
         effect: One of ``EFFECTS``.
-        box: Left, top, width and height in pixels, where a box is the problem.
+        box: Left, top, width and height in pixels, if a box is the problem.
     """
 
     path: str
@@ -39,24 +39,22 @@ class Finding:
     effect: str
     box: tuple[float, ...] | None = None
 
+    def __str__(self) -> str:
+        """Path and detail."""
+        return f'{self.path}: {self.detail}' if self.detail else self.path
+
 
 def summarize_findings(findings: Sequence[Finding]) -> list[tuple[str, str, int, int, str]]:
     """Rows (problem, effect, findings, images, an example), the worst effect first."""
-    counts = Counter((f.problem, f.effect) for f in findings)
-    images, example = defaultdict(set), {}
+    groups = defaultdict(list)
     for finding in findings:
-        key = (finding.problem, finding.effect)
-        images[key].add(finding.path)
-        example.setdefault(
-            key, f'{finding.path}: {finding.detail}' if finding.detail else finding.path
-        )
+        groups[finding.problem, finding.effect].append(finding)
     order = list(EFFECTS)
-    return [
-        (problem, effect, number, len(images[problem, effect]), example[problem, effect])
-        for (problem, effect), number in sorted(
-            counts.items(), key=lambda item: (order.index(item[0][1]), -item[1])
-        )
+    rows = [
+        (problem, effect, len(found), len({f.path for f in found}), str(found[0]))
+        for (problem, effect), found in groups.items()
     ]
+    return sorted(rows, key=lambda row: (order.index(row[1]), -row[2]))
 
 
 @dataclass
@@ -88,11 +86,7 @@ class Audit:
         return [finding for finding in self.findings if finding.effect in FATAL]
 
     def describe_counts(self, most: int = 12) -> str:
-        """Numbers of images and of each class in a line, those with the fewest if there are many.
-
-        Args:
-            most: Classes to name, of those that have any, and of those that have none.
-        """
+        """Numbers of images and of each class in a line, at most ``most`` of the rarest."""
         text = f'{self.key}: {self.images} images'
         if not self.counts:
             return text
@@ -135,16 +129,13 @@ def in_evaluation(finding: Finding) -> Finding:
 def join_common(
     findings: Sequence[Finding], where: str, files: int, training: bool
 ) -> list[Finding]:
-    """Join the findings of a problem that most files have, so that none can take their place.
+    """Join the findings of a problem that most files have into one with an effect of ``FATAL``.
 
     Args:
         findings: Of single files.
         where: What they have in common, such as a folder.
         files: How many were read; 0 if that is not known, which joins none.
-        training: Whether they are trained on; they are evaluated on otherwise.
-
-    Returns:
-        The findings, those of a problem of most files as one with an effect out of ``FATAL``.
+        training: Whether they are trained on; otherwise they are evaluated on.
     """
     paths = defaultdict(dict)
     for finding in findings:
@@ -156,7 +147,6 @@ def join_common(
         first = next(iter(found.values()))
         effect = first.effect if training else in_evaluation(first).effect
         effect = {'replaced': 'stops', 'stops evaluation': effect}.get(effect, 'senseless')
-        detail = f'{len(found)} of {files} files, such as {first.path}'
-        detail += f': {first.detail}' if first.detail else ''
+        detail = f'{len(found)} of {files} files, such as {first}'
         result.append(Finding(where, problem, detail, effect))
     return result

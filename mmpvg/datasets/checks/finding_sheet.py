@@ -9,13 +9,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from mmpvg.datasets.checks.finding import Finding
+from .finding import Finding
+from .image_files import open_image
 
 _CELL, _LINE, _GAP, _COLUMNS = 240, 18, 10, 4
 _PAPER, _INK, _MARK, _MARGIN = (255, 255, 255), (30, 30, 30), (220, 30, 30), (225, 225, 225)
 
 
-def draw_findings(findings: Sequence[Finding], out: str | Path, number: int = 12) -> Path:
+def draw_findings(findings: Sequence[Finding], out: Path, number: int = 12) -> None:
     """Draw some images with what was found, of each problem as many as of the others.
 
     Boxes are red, and images have a gray margin for boxes that lie outside. An image that cannot be
@@ -25,9 +26,6 @@ def draw_findings(findings: Sequence[Finding], out: str | Path, number: int = 12
         findings: At least one.
         out: PNG to write.
         number: Cells.
-
-    Returns:
-        ``out``.
     """
     by_problem = defaultdict(list)
     for finding in findings:
@@ -44,17 +42,16 @@ def draw_findings(findings: Sequence[Finding], out: str | Path, number: int = 12
         draw.text((left, top), finding.problem, fill=_MARK, font_size=13)
         draw.text((left, top + _LINE), Path(finding.path).name[-34:], fill=_INK, font_size=11)
         sheet.paste(_cell(finding), (left, top + 2 * _LINE))
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
-    return Path(out)
 
 
 def _cell(finding: Finding) -> Image.Image:
     cell = Image.new('RGB', (_CELL, _CELL), _MARGIN)
     try:
-        with Image.open(finding.path) as file:
+        with open_image(finding.path) as file:
             image = file.convert('RGB')
-    except (OSError, ValueError):
+    except Exception:  # whatever PIL makes of a broken file
         what = 'all of the file' if finding.path.endswith('.json') else 'cannot be read'
         ImageDraw.Draw(cell).text((10, _CELL // 2), what, fill=_INK, font_size=13)
         return cell

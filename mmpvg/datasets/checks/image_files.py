@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from mmpvg.utils.errors import UserError
 
 from .finding import Finding
-from .truncation import is_truncated
 
 _ORIENTATION = 0x0112
 # EXIF orientations that exchange width and height.
@@ -57,11 +57,11 @@ def check_image_header(
 ) -> list[Finding]:
     """Check one image file for what its loader would get wrong, or not read.
 
-    Reads the header and, for truncation, the end of the file. Only files whose kind is rare (TIFF
-    with other than 8-bit RGB, more than 8 bits, what PIL does not know) are decoded.
+    Reads the header and, for truncation, the end of the file. Only rare kinds of files are decoded:
+    TIFF of other bands than 8-bit RGB, more than 8 bits, formats that PIL does not know.
 
     Args:
-        path: The file. What lies behind a URL is not looked at.
+        path: The file. A URL is not read.
         expected: Width and height in pixels according to the annotations; None if they hold no
             positions.
         loader: From ``image_loader``; None for the defaults of ``LoadImageFromFile``.
@@ -87,15 +87,7 @@ def check_image_header(
 
 @contextmanager
 def open_image(path: str | Path):
-    """Open an image with PIL, of any number of pixels, without decoding it.
-
-    ``PIL.Image.open`` refuses images of more than 179 million pixels.
-
-    Args:
-        path: The file.
-
-    Yields:
-        The image.
+    """Open an image with PIL without decoding it, also one of more than 179 million pixels.
 
     Raises:
         OSError: If the file cannot be read, or PIL does not know its format.
@@ -128,13 +120,44 @@ def _open_any_size(file: BinaryIO) -> ImageFile.ImageFile:
     raise UnidentifiedImageError('unknown format')
 
 
+def _is_truncated(image: ImageFile.ImageFile) -> bool:
+    """Whether a file ends before its image does, in formats whose header or end shows it."""
+    file = image.fp
+    after_header = file.tell()
+    size = file.seek(0, 2)
+    try:
+        # Compressed data never hold the marker of the end; other data may follow it.
+        end = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}.get(image.format)
+        if end is not None:
+            for start in (max(after_header, size - 4096), after_header):
+                file.seek(start)
+                if end in file.read():
+                    return False
+            return True
+        if image.format == 'WEBP':
+            file.seek(4)
+            return size < struct.unpack('<I', file.read(4))[0] + 8
+        if image.format == 'TIFF':
+            tags = image.tag_v2
+            for start, length in ((273, 279), (324, 325)):
+                starts, lengths = tags.get(start, ()), tags.get(length, ())
+                if any(sum(strip) > size for strip in zip(starts, lengths)):
+                    return True
+        if image.format == 'BMP' and image.tile[0][0] == 'raw':
+            start, (_, stride, _) = image.tile[0][2], image.tile[0][3]
+            return size < start + stride * image.height
+    finally:
+        file.seek(after_header)
+    return False
+
+
 def _check_opened(
     path: str,
     image: ImageFile.ImageFile,
     expected: tuple[int, int] | None,
     load: LoadImageFromFile,
 ) -> list[Finding]:
-    if is_truncated(image):
+    if _is_truncated(image):
         if _decode(path, load) is None:
             return [Finding(path, 'image cannot be decoded', 'the file is truncated', 'replaced')]
         # Such as zeros in place of the rest, which decoders take for pixels.
@@ -142,7 +165,9 @@ def _check_opened(
         return [Finding(path, 'end of the image is missing', detail, 'unnoticed')]
     limit = pixel_limit(load.imdecode_backend)
     if image.width * image.height > limit:
-        detail = f'{_told(image.size)}, and {load.imdecode_backend} reads at most {limit}; tile it'
+        detail = (
+            f'{_pixels(image.size)}, and {load.imdecode_backend} reads at most {limit}; tile it'
+        )
         return [Finding(path, 'image cannot be decoded', detail, 'replaced')]
     found = [*_page_findings(path, image)]
     if _is_plain(image):
@@ -168,7 +193,7 @@ def _page_findings(path: str, image: ImageFile.ImageFile) -> list[Finding]:
     if image.format == 'TIFF':
         size = image.size
         image.seek(1)
-        # A smaller copy of the first page is none of its own.
+        # A smaller copy of the first page is no page of its own.
         reduced = image.size != size or image.tag_v2.get(254, 0) & 1
         image.seek(0)
         if reduced:
@@ -199,12 +224,12 @@ def _size_findings(
         if tuple(expected) != swapped:
             return _unlike(path, size, expected)
         fix = _REMOVE_TAG if turned else _SAVE_TURNED
-        detail = f'{says}: {_told(size)}, but the annotations say {_told(expected)}; {fix}'
+        detail = f'{says}: {_pixels(size)}, but the annotations say {_pixels(expected)}; {fix}'
         return [Finding(path, 'EXIF orientation unlike the annotations', detail, 'replaced')]
     found = _unlike(path, size, expected)
     if not found and (turned or followed):
         detail = (
-            f'{says}, and the sizes do not tell whether the annotations do; draw some on the '
+            f'{says}, and the sizes do not show whether the annotations do; draw some on the '
             f'stored pixels: if they fit, {_REMOVE_TAG}; else {_SAVE_TURNED}'
         )
         return [Finding(path, 'EXIF orientation that no size confirms', detail, 'unnoticed')]
@@ -222,7 +247,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
 def _unlike(path: str, size: tuple[int, int], expected: tuple[int, int]) -> list[Finding]:
     if tuple(expected) == tuple(size):
         return []
-    detail = f'{_told(size)}, its annotations say {_told(expected)}'
+    detail = f'{_pixels(size)}, its annotations say {_pixels(expected)}'
     return [Finding(path, 'size unlike its annotations', detail, 'replaced')]
 
 
@@ -292,5 +317,5 @@ def _tiff_bands(path: str) -> int | None:
             return None
 
 
-def _told(size: Sequence[int]) -> str:
+def _pixels(size: Sequence[int]) -> str:
     return f'{size[0]}x{size[1]} pixels'

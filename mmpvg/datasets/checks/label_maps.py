@@ -20,7 +20,6 @@ from .image_files import check_image_header
 from .workers import map_in_processes
 
 _IGNORED = 255
-_DECODING = 'mask cannot be decoded'
 # Shares of the maps that hold 0, and of the pixels that are 0, above which 0 seems to be a class.
 _MAPS_WITH_0, _SHARE_OF_0 = 0.5, 0.2
 
@@ -41,11 +40,11 @@ def check_label_maps(
         sample: How many maps to read, evenly spaced; None for all.
         training: Whether the split is trained on. A small validation set may lack a class.
         jobs: Processes that read.
-        progress: Called with the number of maps that are read, and that are to be.
+        progress: Called with the number of maps that are read, and of those to be read.
 
     Returns:
         Findings of files, then of the split as a whole, and the pixels of each class in the maps
-        that were read. That a class has no pixel is a finding only where all maps were read.
+        that were read. A class without a pixel is a finding only if all maps were read.
     """
     total = len(dataset)
     number = total if sample is None else min(sample, total)
@@ -55,33 +54,44 @@ def check_label_maps(
     backend = next(
         (t.imdecode_backend for t in transforms if isinstance(t, LoadAnnotations)), 'pillow'
     )
-    stored = np.zeros(256, dtype=np.int64)  # pixels of each stored value
-    maps_with_0 = maps_read = 0
-    meaning = None
-    findings: list[Finding] = []
     check = partial(_check_pair, dataset, num_classes_of_head, backend, loader)
     indices = np.linspace(0, total - 1, number).astype(int).tolist()
+    findings: list[Finding] = []
+    stored = np.zeros(256, dtype=np.int64)  # pixels of each stored value
+    maps = maps_with_0 = 0
+    meaning = None
     for done, (found, counts, of_map) in enumerate(map_in_processes(check, indices, jobs), 1):
         findings += found
         if counts is not None:
             meaning = of_map
             stored += counts
-            maps_read += 1
+            maps += 1
             maps_with_0 += bool(counts[0])
         progress(done, number)
     folder = str((getattr(dataset, 'data_prefix', None) or {}).get('seg_map_path', ''))
     findings = join_common(findings, folder, number, training)
-    if not maps_read:
+    if not maps:
         return findings, {}
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     names = [str(name) for name in classes or range(num_classes_of_head)]
-    conclusive = training and maps_read == total
-    share_with_0 = maps_with_0 / maps_read
-    found = _split_findings(folder, stored, meaning, names, maps_read, share_with_0, conclusive)
-    if not found and maps_read == total:
-        found = _empty_classes(folder, stored, meaning, names, maps_read)
+    whole = maps == total
+    share_with_0 = maps_with_0 / maps
+    found = _split_finding(folder, stored, meaning, names, maps, share_with_0, whole and training)
     pixels = {name: int(stored[meaning == label].sum()) for label, name in enumerate(names)}
-    return findings + found, pixels
+    if found is not None:
+        findings.append(found)
+    elif whole:
+        findings += [
+            Finding(
+                folder,
+                'class without a pixel',
+                f'{name!r} (label {label}) in {total} label maps',
+                'unnoticed',
+            )
+            for label, name in enumerate(names)
+            if not stored[meaning == label].any()
+        ]
+    return findings, pixels
 
 
 def _check_pair(
@@ -89,15 +99,16 @@ def _check_pair(
 ) -> tuple[list[Finding], np.ndarray | None, np.ndarray | None]:
     """Findings of a label map and its image, its pixels of each value, and their labels."""
     info = dataset.get_data_info(index)
-    if not info.get('seg_map_path') or '://' in info['seg_map_path']:
+    path = info.get('seg_map_path')
+    if not path or '://' in path:
         return [], None, None
-    labels, found = _read(info['seg_map_path'], backend)
+    labels, found = _read(path, backend)
     size = counts = meaning = None
     if labels is not None:
         size = labels.shape[1::-1]
         counts = _counts(labels)
         meaning = _meaning(info.get('reduce_zero_label'), info.get('label_map'))
-        found += _value_findings(info['seg_map_path'], counts, meaning, num_classes)
+        found += _value_findings(path, counts, meaning, num_classes)
     for finding in check_image_header(info['img_path'], size, loader):
         if finding.problem == 'size unlike its annotations':
             finding = replace(finding, problem='mask of another size')
@@ -113,22 +124,17 @@ def check_label_map(
     image_size: tuple[int, int] | None = None,
     backend: str = 'pillow',
 ) -> list[Finding]:
-    """Check one label map.
+    """Check one label map by itself.
 
     Args:
-        path: The file. What lies behind a URL is not looked at.
+        path: The file. A URL is not read.
         num_classes: Of the head.
         reduce_zero_label: Of the data set: 0 becomes ignored, and all others one less.
         ignore_index: The label of pixels that have none.
         image_size: Width and height in pixels of the image, as it is loaded; None to not compare.
         backend: ``imdecode_backend`` of ``LoadAnnotations``.
-
-    Returns:
-        What is wrong; empty for most files.
     """
-    if '://' in path:
-        return []
-    labels, found = _read(path, backend)
+    labels, found = (None, []) if '://' in path else _read(path, backend)
     if labels is None:
         return found
     size = labels.shape[1::-1]
@@ -140,15 +146,9 @@ def check_label_map(
 
 
 def check_single_class_head(model: Mapping[str, Any]) -> list[Finding]:
-    """Check a model's config for heads that cannot learn because they have one output.
+    """Find heads in the config of a segmenter or classifier that cannot learn with one output.
 
-    A softmax over one logit is 1 whatever the logit: the loss is 0, and so is every gradient.
-
-    Args:
-        model: Config of a segmenter or a classifier.
-
-    Returns:
-        One finding for each such head.
+    A softmax over one logit is always 1: the loss is 0, and so is every gradient.
     """
     found = []
     for key in ('decode_head', 'auxiliary_head', 'head'):
@@ -188,33 +188,27 @@ def _has_softmax(losses: Any) -> bool:
 
 def _read(path: str, backend: str) -> tuple[np.ndarray | None, list[Finding]]:
     """The stored labels, (height, width), as mmseg's ``LoadAnnotations`` decodes them."""
+    labels, problem, why = None, 'mask cannot be decoded', ''
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        why = 'look at data_prefix.seg_map_path and seg_map_suffix' if missing else str(error)
-        problem = 'mask missing' if missing else _DECODING
-        return None, [Finding(path, problem, why, 'replaced')]
-    try:
+        why = '' if content else 'the file is empty'
         labels = mmcv.imfrombytes(content, flag='unchanged', backend=backend)
+    except FileNotFoundError:
+        problem, why = 'mask missing', 'look at data_prefix.seg_map_path and seg_map_suffix'
     except Image.DecompressionBombError as error:
         why = f"{error}; set imdecode_backend='cv2' in LoadAnnotations, or tile images and maps"
-        return None, [Finding(path, _DECODING, why, 'replaced')]
     except Exception as error:  # whatever a decoder makes of a broken file
-        why = f'{type(error).__name__}: {error}' if content else 'the file is empty'
-        return None, [Finding(path, _DECODING, why, 'replaced')]
-    if labels is None:
-        return None, [Finding(path, _DECODING, '', 'replaced')]
-    why = unusable_labels(labels.squeeze())
-    found = [Finding(path, *why, 'replaced')] if why else []
-    return (None if why else labels.squeeze()), found
+        why = why or f'{type(error).__name__}: {error}'
+    if labels is not None:
+        labels = labels.squeeze()
+        if (unusable := unusable_labels(labels)) is None:
+            return labels, []
+        problem, why = unusable
+    return None, [Finding(path, problem, why, 'replaced')]
 
 
 def unusable_labels(labels: np.ndarray) -> tuple[str, str] | None:
-    """What is wrong with a label map before its labels are looked at.
-
-    Args:
-        labels: As decoded, before a conversion to 8 bits.
+    """Whether decoded labels, not yet converted to 8 bits, can be used.
 
     Returns:
         The problem, and its details with the fix; None if there is none.
@@ -269,7 +263,7 @@ def _value_findings(
     return [Finding(path, 'label outside the classes', wrong, 'stops')] if wrong else []
 
 
-def _split_findings(
+def _split_finding(
     folder: str,
     stored: np.ndarray,
     meaning: np.ndarray,
@@ -277,7 +271,7 @@ def _split_findings(
     maps: int,
     share_with_0: float,
     conclusive: bool,
-) -> list[Finding]:
+) -> Finding | None:
     """What all label maps of a split, together, show to be wrong."""
     values = np.flatnonzero(stored)
     if values.tolist() == [0, 255] and len(names) > 1:
@@ -285,34 +279,18 @@ def _split_findings(
             'all maps hold 0 and 255 alone, and 255 is ignored, so that one class at most is '
             'trained on and evaluated; save 1 instead of 255'
         )
-        return [Finding(folder, 'masks of 0 and 255', detail, 'senseless')]
+        return Finding(folder, 'masks of 0 and 255', detail, 'senseless')
     reduced = meaning[0] == _IGNORED and meaning[1] == 0
     labels = set(meaning[values].tolist()) - {_IGNORED}
     # Labels from 0 on lose their class 0, and nothing is ever the last one.
-    if reduced and share_with_0 > _MAPS_WITH_0 and labels == set(range(len(names) - 1)):
-        share = stored[0] / stored.sum()
-        detail = (
-            f'reduce_zero_label ignores 0, which {share_with_0:.0%} of the {maps} maps read hold '
-            f'and {share:.0%} of their pixels are, and no pixel is {len(names)} ({names[-1]!r}): '
-            'if the labels start at 0, set reduce_zero_label=False'
-        )
-        # A thin border of 0 and a rare last class look the same.
-        effect = 'senseless' if conclusive and share > _SHARE_OF_0 else 'unnoticed'
-        return [Finding(folder, 'reduce_zero_label over a class', detail, effect)]
-    return []
-
-
-def _empty_classes(
-    folder: str, stored: np.ndarray, meaning: np.ndarray, names: Sequence[str], maps: int
-) -> list[Finding]:
-    labels = set(meaning[np.flatnonzero(stored)].tolist())
-    return [
-        Finding(
-            folder,
-            'class without a pixel',
-            f'{name!r} (label {label}) in {maps} label maps',
-            'unnoticed',
-        )
-        for label, name in enumerate(names)
-        if label not in labels
-    ]
+    if not reduced or share_with_0 <= _MAPS_WITH_0 or labels != set(range(len(names) - 1)):
+        return None
+    share = stored[0] / stored.sum()
+    detail = (
+        f'reduce_zero_label ignores 0, which {share_with_0:.0%} of the {maps} maps read hold '
+        f'and {share:.0%} of their pixels are, and no pixel is {len(names)} ({names[-1]!r}): '
+        'if the labels start at 0, set reduce_zero_label=False'
+    )
+    # A thin border of 0 and a rare last class look the same.
+    effect = 'senseless' if conclusive and share > _SHARE_OF_0 else 'unnoticed'
+    return Finding(folder, 'reduce_zero_label over a class', detail, effect)

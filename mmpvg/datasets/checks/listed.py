@@ -25,22 +25,10 @@ def audit_segmentation(
     jobs: int = 1,
     progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> Audit:
-    """Look through the label maps of a data set, and through its images' headers.
-
-    Args:
-        source: The data set.
-        model: Config of the model.
-        sample: How many of them; None for all.
-        jobs: Processes that read.
-        progress: Called with the number of maps that are read, and that are to be.
-    """
+    """Check the label maps and image headers of a data set; see ``check_label_maps``."""
     result = Audit(source.key)
     dataset = _build(source, result)
-    if dataset is None:
-        return result
-    result.images = len(dataset)
     if not result.images:
-        result.findings.append(_no_images(source))
         return result
     heads = model.get('decode_head') or {}
     heads = heads if isinstance(heads, (list, tuple)) else [heads]
@@ -59,24 +47,12 @@ def audit_segmentation(
 
 
 def audit_classification(source: Source) -> tuple[Audit, list[tuple[str, None]]]:
-    """Count the images of each class of a data set.
-
-    Args:
-        source: The data set.
-
-    Returns:
-        What was found, and the images.
-    """
+    """Count the images of each class of a data set; returns what was found, and the images."""
     result = Audit(source.key)
     dataset = _build(source, result)
-    if dataset is None:
-        return result, []
-    result.images = len(dataset)
-    if not result.images:
-        result.findings.append(_no_images(source))
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    infos = [dataset.get_data_info(index) for index in range(result.images)]
     images = [(str(info['img_path']), None) for info in infos if 'img_path' in info]
-    classes = source.classes or dataset.metainfo.get('classes')
+    classes = source.classes or (dataset.metainfo.get('classes') if infos else None)
     if not classes or not infos or 'gt_label' not in infos[0]:
         return result, images
     where = source.ann_file or source.folder('img_path')
@@ -100,6 +76,7 @@ def audit_classification(source: Source) -> tuple[Audit, list[tuple[str, None]]]
 
 
 def _build(source: Source, result: Audit) -> Any:
+    """The data set, with the number of its images in the audit; None if it cannot be built."""
     if source.ann_file.endswith('.txt') and Path(source.ann_file).is_file():
         # The error of a data set would not name the file.
         _, found = decode_text(Path(source.ann_file).read_bytes(), source.ann_file)
@@ -109,21 +86,21 @@ def _build(source: Source, result: Audit) -> Any:
     config = dict(source.config)
     config['pipeline'] = loading_transforms(config.get('pipeline') or ())
     try:
-        return DATASETS.build(config)
+        dataset = DATASETS.build(config)
     except Exception as error:  # whatever a data set makes of its files
         lines = str(error).splitlines() or [type(error).__name__]
         result.findings.append(Finding(source.key, 'cannot be built', lines[-1], 'stops'))
         return None
-
-
-def _no_images(source: Source) -> Finding:
-    where = source.ann_file or source.folder('img_path')
-    detail = 'no image is there; look at data_prefix, img_suffix and the annotation file'
-    return Finding(where, 'no images', detail, 'stops')
+    result.images = len(dataset)
+    if not result.images:
+        where = source.ann_file or source.folder('img_path')
+        detail = 'no image is there; look at data_prefix, img_suffix and the annotation file'
+        result.findings.append(Finding(where, 'no images', detail, 'stops'))
+    return dataset
 
 
 def _unpaired_masks(dataset: Any) -> Iterator[Finding]:
-    """Label maps whose image is gone: mmseg lists images, so they are not missed."""
+    """Label maps without an image, which mmseg, listing images, does not miss."""
     folders = dataset.data_prefix if isinstance(dataset.data_prefix, dict) else {}
     if getattr(dataset, 'ann_file', '') or not folders.get('seg_map_path'):
         return

@@ -8,17 +8,11 @@ import numpy as np
 
 
 def decode_counts(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of compressed masks, as ``rleFrString`` of the COCO API reads them.
+    """Runs of all compressed masks (see ``is_encoded``), and the number of runs of each.
 
-    A run is written in characters of five bits, the lowest first, with a bit for more to come; from
-    the fourth run of a mask on it is the difference to the run before the last.
-
-    Args:
-        texts: Each of at least one character, all of ``0`` to ``o``, the last one without the bit
-            for more (see ``is_encoded``).
-
-    Returns:
-        All runs, and the number of runs of each mask.
+    As ``rleFrString`` of the COCO API: a run is written in characters of five bits, the lowest
+    first, with a bit for more to come; from the fourth run of a mask on it is the difference to the
+    run before the last.
     """
     if not texts:
         return np.array([], np.int64), np.array([], np.int64)
@@ -62,7 +56,7 @@ def extents(runs: np.ndarray, numbers: np.ndarray, sides: np.ndarray) -> np.ndar
 
     Args:
         runs: Runs of all masks, of background and foreground in turn.
-        numbers: (N,) runs of each mask.
+        numbers: (N,) number of runs of each mask.
         sides: (N,) pixels of a line: the height for COCO's runs, which go column by column.
 
     Returns:
@@ -86,13 +80,7 @@ def extents(runs: np.ndarray, numbers: np.ndarray, sides: np.ndarray) -> np.ndar
     low = np.where(spans, 0, begins % side)
     high = np.where(spans, side - 1, (ends - 1) % side)
     starts = np.flatnonzero(np.diff(mask, prepend=-1))
-    result[mask[starts]] = np.stack(
-        [
-            np.minimum.reduceat(line, starts),
-            np.minimum.reduceat(low, starts),
-            np.maximum.reduceat(last_line, starts) + 1,
-            np.maximum.reduceat(high, starts) + 1,
-        ],
-        1,
-    )
+    first = [np.minimum.reduceat(values, starts) for values in (line, low)]
+    last = [np.maximum.reduceat(values, starts) + 1 for values in (last_line, high)]
+    result[mask[starts]] = np.stack([*first, *last], 1)
     return result

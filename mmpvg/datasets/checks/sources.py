@@ -1,4 +1,4 @@
-"""The data sets of a config, and what their checks must know of them."""
+"""The data sets of a config."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Source:
         kind: Its class.
         classes: Names from ``metainfo``, or the class's own; None if there are none.
         own_classes: Whether the names are the class's own.
-        training: Whether it is trained on; it is evaluated on otherwise.
+        training: Whether it is trained on; otherwise it is evaluated on.
         masks: Whether the masks of objects are used.
         evaluated_file: The annotation file that COCO's metric reads.
     """
@@ -89,12 +89,7 @@ def datasets_in(node: Any, key: str) -> Iterator[tuple[str, dict]]:
 
 
 def sources_of(cfg: Mapping, split: str) -> Iterator[Source | Finding]:
-    """The data sets of a split of a config, or what keeps one from being built.
-
-    Args:
-        cfg: The config, its scope being the default one.
-        split: ``train``, ``val`` or ``test``.
-    """
+    """The data sets of a split of a config in the default scope, or findings of their classes."""
     metrics = cfg.get(f'{split}_evaluator') or ()
     metrics = [metrics] if isinstance(metrics, Mapping) else list(metrics)
     coco = next((m for m in metrics if _name(m) == 'CocoMetric'), {})

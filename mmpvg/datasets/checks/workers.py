@@ -17,7 +17,7 @@ def map_in_processes(
     """Results of ``work`` for each item, in order.
 
     Args:
-        work: What to do; it reaches each process once, and not at all where processes fork.
+        work: What to do; it is sent to each process once, and not at all to forked ones.
         items: Small ones, which are sent to the processes.
         jobs: Processes; 1 for this one alone.
         chunk: Items that are sent at a time.
@@ -27,7 +27,7 @@ def map_in_processes(
         return
     pool = ProcessPoolExecutor(jobs, initializer=_start, initargs=(work,))
     try:
-        # An interrupt is for the process that waits: those that start here inherit the mask.
+        # Only this process handles an interrupt: those that start here inherit the mask.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             results = pool.map(_do, items, chunksize=chunk)
@@ -35,7 +35,7 @@ def map_in_processes(
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield from results
     finally:
-        # After an interrupt, what is not begun is never done.
+        # After an interrupt, the rest is not begun.
         pool.shutdown(cancel_futures=True)
 
 

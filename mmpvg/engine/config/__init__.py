@@ -1,1 +1,1 @@
-"""What is read from a config, checked in it, and fitted to the host, before a run is built."""
+"""Reads, checks and adapts configs before a run is built."""

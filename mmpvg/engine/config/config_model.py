@@ -14,17 +14,16 @@ from torch import nn
 from mmpvg.checkpoints.safe_load import RefusedFileError
 from mmpvg.utils.errors import MissingFileError
 
-from .data_formats import refuse_code_in_data
 from .host import fit_to_host
+from .preflight import refuse_code_in_data
 
 
 def read_config(config: str | Path) -> Config:
     """Read a config file.
 
     Raises:
-        FileNotFoundError: If it does not exist.
-        RefusedFileError: A ``ValueError``, if it is YAML, which mmengine reads with a loader that
-            runs code. A config in Python is a program too, and looks like one.
+        MissingFileError: If it does not exist.
+        RefusedFileError: If it is YAML, which mmengine reads with a loader that runs code.
     """
     if not osp.isfile(config):
         raise MissingFileError(f'config {config} does not exist; see configs/ for what there is')
@@ -47,8 +46,8 @@ def build_config_model(config: str, options: dict | None = None) -> tuple[Config
         The config, and the model.
 
     Raises:
-        FileNotFoundError: If the config does not exist.
-        ValueError: If the model reads a file in a format that runs code.
+        MissingFileError: If the config does not exist.
+        RefusedFileError: If the model reads a file in a format that runs code.
     """
     MMLogger.get_instance('mmengine', log_level=logging.ERROR)
     cfg = read_config(config)
@@ -61,6 +60,6 @@ def build_config_model(config: str, options: dict | None = None) -> tuple[Config
 
 
 def complete_model(cfg: Config) -> None:
-    """Give the model the data preprocessor that stands beside it in a config, as a Runner does."""
+    """Put the data preprocessor of a config into its model, as a Runner does."""
     if cfg.get('data_preprocessor') is not None:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)

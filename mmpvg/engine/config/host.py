@@ -1,4 +1,4 @@
-"""Fitting a config to the machine it runs on."""
+"""Adapts a config to the machine it runs on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from mmpvg.utils.errors import UserError
-from mmpvg.utils.preemption import end_as_told, ignore_signals
+from mmpvg.utils.preemption import exit_code_after_signal, ignore_signals
 
 _SYNC_BN = ('SyncBN', 'MMSyncBN')
 
 
 def check_device(device: str) -> None:
-    """Make sure that there is such a device.
+    """Check that there is such a device.
 
     Raises:
         ValueError: If nothing can be put on it.
@@ -34,12 +34,10 @@ def check_device(device: str) -> None:
 
 
 def fit_to_host(cfg: Config) -> None:
-    """Let a config made for GPUs run where there is none; on an accelerator nothing changes.
+    """Adapt a config made for GPUs to a host without one; on an accelerator nothing changes.
 
-    Mixed precision falls back to float32, and with a launcher the processes talk through gloo,
-    with BatchNorm in place of SyncBN, which has no CPU kernel. Each change is logged.
-
-    mmengine would fail on a CPU-only host in all three places.
+    Mixed precision falls back to float32, and with a launcher the processes use gloo, and BatchNorm
+    in place of SyncBN, which has no CPU kernel. Each change is logged.
 
     Args:
         cfg: The config of the run, changed in place.
@@ -86,17 +84,14 @@ def leave_process_group() -> None:
 
 
 def end_process(code: int = 0) -> None:
-    """End a process whose work is done; on a CPU-only host without what runs at its very end.
-
-    There a gloo process now and then aborts while C++ takes its threads down, after all is done and
-    written, and the launcher would call the whole run failed.
+    """Exit; on a CPU-only host without destructors, in which a gloo process may abort.
 
     Args:
-        code: Exit code; 0 for a finished run, another for one that was told to end.
+        code: Exit code; 0 for a finished run, another for one that ended at a signal or an error.
     """
     ignore_signals()
     if code:
-        code = end_as_told(code)
+        code = exit_code_after_signal(code)
     if int(os.environ.get('WORLD_SIZE', '1')) > 1 and get_device() == 'cpu':
         logging.shutdown()
         sys.stdout.flush()
@@ -106,13 +101,12 @@ def end_process(code: int = 0) -> None:
 
 
 def check_batch_norm(cfg: Config) -> None:
-    """Stop when a head would normalize a single value over the batch.
+    """Refuse a batch of one image where a pyramid pooling module (UPerNet, PSPNet) has BatchNorm.
 
-    A pyramid pooling module (UPerNet, PSPNet) pools to one pixel; over a batch of one image
-    BatchNorm has nothing to normalize, and torch's own error names a shape deep in the head.
+    It pools to one pixel, so that BatchNorm has a single value to normalize.
 
     Args:
-        cfg: The config of the run, after its processes have met.
+        cfg: The config of the run, whose process group is there.
 
     Raises:
         ValueError: If such a head is given one image.
@@ -132,7 +126,7 @@ def check_batch_norm(cfg: Config) -> None:
 
 
 def warn_of_batch_size(cfg: Config) -> None:
-    """Say so when a run's total batch is not the one that its recipe's learning rate is for."""
+    """Warn if the total batch of a run is not the one of its recipe's learning rate."""
     scaling = cfg.get('auto_scale_lr') or {}
     base = scaling.get('base_batch_size')
     if base is None or scaling.get('enable', False):
@@ -153,8 +147,8 @@ def warn_of_batch_size(cfg: Config) -> None:
 def scale_learning_rate(runner: Any, cfg: Config) -> None:
     """Scale the learning rate linearly from the recipe's total batch to this run's.
 
-    The rule of `Goyal et al. <https://arxiv.org/abs/1706.02677>`_. mmengine's own scaling, for
-    which ``auto_scale_lr.enable`` stands, leaves out accumulated batches; it is switched off.
+    The rule of `Goyal et al. <https://arxiv.org/abs/1706.02677>`_. mmengine's own scaling
+    (``auto_scale_lr.enable``) leaves out accumulated batches; it is switched off.
 
     Args:
         runner: Just built, its optimizer not yet.
@@ -186,7 +180,7 @@ def scale_learning_rate(runner: Any, cfg: Config) -> None:
 
 
 def _total_batch(cfg: Config) -> tuple[int, str]:
-    """Images of an optimizer step, and how they come about."""
+    """Images of an optimizer step, as a number and with its factors."""
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
     world, per_process = _world_size(), cfg.train_dataloader.batch_size
     total = world * per_process * accumulated
@@ -200,7 +194,7 @@ def _world_size() -> int:
 
 
 def _replace_sync_bn(node: Any) -> bool:
-    """Turn every ``type='SyncBN'`` below a config node into BN; tell whether there was one."""
+    """Turn every ``type='SyncBN'`` below a config node into BN; return whether there was one."""
     if isinstance(node, dict):
         found = node.get('type') in _SYNC_BN
         if found:

@@ -10,14 +10,15 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmpvg.models.backbones import MPVGViT
+from mmpvg.datasets.unwrap import first_config
+from mmpvg.models.backbones import PlainViT
 from mmpvg.utils.errors import UserError
 
 # A multiple of 64 and of 56, the coarsest strides of patches of 16 and of 14 pixels.
 _PROBE_SIZE = 448
 # Attributes of heads that hold anchors or points.
 _GENERATORS = ('prior_generator', 'square_anchor_generator', 'approx_anchor_generator')
-# A map of fewer cells says too little about its stride, for sizes are rounded.
+# The stride of a map of fewer cells cannot be measured, for sizes are rounded.
 _FEWEST_CELLS = 8
 _TOLERANCE = 0.06
 
@@ -25,11 +26,10 @@ _TOLERANCE = 0.06
 def check_strides(model: nn.Module) -> None:
     """Compare the strides of a detector's maps with those that its heads assume.
 
-    A head whose anchors, points or RoIAlign assume strides other than those of the maps looks at
-    other places of the image than its boxes, without an error: with ``patch_size=14`` and the usual
-    strides of 4 to 64 a box at x = 920 is pooled at x = 805. The strides of the maps are measured
-    on an empty image, so any backbone and neck is covered, and compared with every module that has
-    a prior generator (anchors, points) or ``featmap_strides`` (RoI extractors).
+    With other strides a head reads features of other places than its boxes, without an error: with
+    ``patch_size=14`` and strides of 4 to 64 a box at x = 920 is pooled at x = 805. Strides are
+    measured on an empty image, and compared with every prior generator (anchors, points) and every
+    ``featmap_strides`` (RoI extractors).
 
     Args:
         model: Of mmdet, unwrapped; a model without such heads passes.
@@ -67,19 +67,18 @@ def check_strides(model: nn.Module) -> None:
 def check_segmenter_sizes(cfg: Config, model: nn.Module) -> None:
     """Check that the images of a segmenter are multiples of the patch.
 
-    mmseg scales logits to the size of the image. The map of an image that is no multiple of the
-    patch covers more than the image, so its logits are squeezed and no longer lie on their pixels.
+    The map of any other image covers more than it, and mmseg squeezes its logits to the image.
 
     Args:
         cfg: The config of the run.
-        model: Its model, unwrapped; only segmenters on ``MPVGViT`` are checked.
+        model: Its model, unwrapped; only segmenters on a ``PlainViT`` are checked.
 
     Raises:
         ValueError: If the size of training crops, of windows of slide inference, or the divisor of
             test images is no multiple of the patch.
     """
     backbone, preprocessor = getattr(model, 'backbone', None), cfg.model.get('data_preprocessor')
-    if not isinstance(backbone, MPVGViT) or cfg.get('default_scope') != 'mmseg':
+    if not isinstance(backbone, PlainViT) or cfg.get('default_scope') != 'mmseg':
         return
     patch = backbone.patch_embed.patch_size
     preprocessor, test_cfg = preprocessor or {}, cfg.model.get('test_cfg') or {}
@@ -113,7 +112,7 @@ def check_segmenter_sizes(cfg: Config, model: nn.Module) -> None:
 
 
 def _detectors(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every detector in a model, such as teacher and student, with its prefix."""
+    """Yield every detector in a model, such as teacher and student, with its prefix."""
     for name, module in model.named_modules():
         if hasattr(module, 'extract_feat') and isinstance(
             getattr(module, 'backbone', None), nn.Module
@@ -122,7 +121,7 @@ def _detectors(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _assumed_strides(detector: nn.Module) -> Iterator[tuple[str, list[list[float]]]]:
-    """Names of settings, and the strides (x, y) of every level that they say."""
+    """Yield names of settings, and the strides (x, y) of every level in them."""
     for name, module in detector.named_modules():
         found = {
             f'{generator}.strides': getattr(getattr(module, generator, None), 'strides', None)
@@ -142,7 +141,7 @@ def _pair(stride: float | Sequence[float]) -> list[float]:
 
 @torch.no_grad()
 def _probe(detector: nn.Module) -> Sequence[Tensor]:
-    """The maps that the heads of a detector are given of an empty image."""
+    """The maps of an empty image that the heads of a detector get."""
     mean = getattr(getattr(detector, 'data_preprocessor', None), 'mean', None)
     weight = next(detector.parameters())
     image = weight.new_zeros(1, 3 if mean is None else len(mean), _PROBE_SIZE, _PROBE_SIZE)
@@ -173,6 +172,5 @@ def _multiples(value: int | Sequence[int], patch: int) -> int | tuple[int, ...]:
 
 
 def _test_steps(cfg: Config, kind: str) -> list[dict]:
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    steps = dataset.get('pipeline') or []
+    steps = first_config(cfg.get('test_dataloader')).get('pipeline') or []
     return [step for step in steps if str(step.get('type')).split('.')[-1] == kind]

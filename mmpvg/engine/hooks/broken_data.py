@@ -1,4 +1,4 @@
-"""Training goes on where an image is broken."""
+"""Replaces broken images in training."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from mmpvg.utils.errors import UserError
 
 @HOOKS.register_module()
 class BrokenDataHook(Hook):
-    """Train on another image where one, or its annotation, cannot be loaded, and log that.
+    """Train on another image where one, or its annotation, cannot be loaded, and log the file.
 
-    Each file is named in the log when it is met first. After ``limit`` files of a process training
-    stops: something is wrong with the data as a whole. It stops at once at a label outside the
+    After ``limit`` files of a process training stops. It stops at once at a label outside the
     classes, and when ten images in a row cannot be loaded. Validation and testing stop at the first
-    broken file, with its name: a metric of other images would be another metric.
+    broken file.
 
     Args:
         limit: Broken files of a process at which training stops; 0 stops at the first.
@@ -36,22 +35,22 @@ class BrokenDataHook(Hook):
         self.broken: dict[str, str] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Let the training data replace what is broken."""
+        """Replace broken training images."""
         dataset = runner.train_dataloader.dataset
         BatchLoader.of(dataset).load_one = ReplaceBroken(dataset)
 
     def before_val(self, runner: Runner) -> None:
-        """Let errors of the validation data name the file."""
+        """Name the file in errors of the validation data."""
         dataset = runner.val_dataloader.dataset
         BatchLoader.of(dataset).load_one = NameBroken(dataset, 'val')
 
     def before_test(self, runner: Runner) -> None:
-        """Let errors of the test data name the file."""
+        """Name the file in errors of the test data."""
         dataset = runner.test_dataloader.dataset
         BatchLoader.of(dataset).load_one = NameBroken(dataset, 'test')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Name and count what was replaced in this batch.
+        """Log and count what was replaced in this batch.
 
         Raises:
             RuntimeError: After more than ``limit`` files.
@@ -61,7 +60,7 @@ class BrokenDataHook(Hook):
             for path, why in sample.metainfo.get(REPLACED, ()):
                 if path not in self.broken:
                     self.broken[path] = why
-                    # As an error, which other processes than the first show too.
+                    # Other processes than the first log errors only.
                     runner.logger.error(
                         f'{path} is left out, another image is taken ({why}); that makes '
                         f'{len(self.broken)} of at most {self.limit}'
@@ -73,6 +72,6 @@ class BrokenDataHook(Hook):
             )
 
     def after_train(self, runner: Runner) -> None:
-        """Tell how many there were."""
+        """Log how many there were."""
         if self.broken:
             runner.logger.error(f'{len(self.broken)} broken files were left out: see above')

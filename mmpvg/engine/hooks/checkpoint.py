@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole or not at all."""
+"""Checkpoints that are written in one step, whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,25 +17,32 @@ from mmpvg.checkpoints.training_state import RUN_VARIABLE, add_parameter_names, 
 from mmpvg.registry import HOOKS
 from mmpvg.utils.whole_file import remove_parts, write_whole
 
-# What a run that had to end leaves; one at most.
+# Of a run that ended at a signal; one at most.
 PREEMPTED_NAME = 'preempted.pth'
 
 
 class WholeFileBackend(LocalBackend):
-    """mmengine's local files, each of them written in one step."""
+    """mmengine's local files, each written in one step."""
 
     def put(self, obj: bytes, filepath: str) -> None:
-        """Write bytes; see ``mmpvg.utils.whole_file.write_whole``."""
-        try:
+        """Write the bytes of a checkpoint; see ``mmpvg.utils.whole_file.write_whole``."""
+        with resume_hint():
             write_whole(filepath, obj)
-        except OSError as error:
-            raise OSError(
-                error.errno, f'{error.strerror}; make room and go on with --resume'
-            ) from error
 
     def put_text(self, obj: str, filepath: str, encoding: str = 'utf-8') -> None:
-        """Write text, likewise."""
+        """Write text; see ``mmpvg.utils.whole_file.write_whole``."""
         write_whole(filepath, obj.encode(encoding))
+
+
+@contextmanager
+def resume_hint() -> Iterator[None]:
+    """Add to the error of a checkpoint that cannot be written how the run goes on."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno, f'{error.strerror}; make room and go on with --resume'
+        ) from error
 
 
 register_backend('mmpvg_whole_file', WholeFileBackend, force=True)
@@ -45,18 +52,10 @@ register_backend('mmpvg_whole_file', WholeFileBackend, force=True)
 class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's hook, made safe against a kill at any instant and against a full disk.
 
-    mmengine writes a checkpoint into its final name and removes the oldest one before it; a run
-    killed in between leaves half a file and one checkpoint less. Here a file appears in one step,
-    and an older one is removed after the newer is on the disk. ``last_checkpoint`` is written in
-    one step too. Weights or an optimizer state that are not finite end the run instead of being
-    saved.
-
-    Takes mmengine's arguments. Where ``backend_args`` name a store of their own, or ``out_dir`` is
-    not local, that store writes as it does.
-
-    A run resumes only from a checkpoint with the whole training state of its own model and
-    optimizer, and never removes files outside its own folder, though a checkpoint of another run
-    may name a best checkpoint there.
+    A local file appears in one step, and an older one is removed after the newer is on the disk.
+    Weights or an optimizer state that are not finite end the run instead of being saved. A run
+    resumes only from a checkpoint with the whole training state of its own model and optimizer,
+    and removes no file outside its own folder. Takes mmengine's arguments.
     """
 
     # Epoch and iteration of what is being saved.
@@ -65,7 +64,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     saved_iter: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the way to write, and clear what killed runs left."""
+        """Choose the backend, and remove the half-written files of killed runs."""
         out_dir = self.out_dir or runner.work_dir
         if self.backend_args is None and self.file_client_args is None:
             if isinstance(get_file_backend(out_dir), LocalBackend):
@@ -80,10 +79,10 @@ class CheckpointHook(MMEngineCheckpointHook):
                 runner.logger.info(f'removed {part}, left half-written by a run that was killed')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Let a checkpoint tell its own place.
+        """Note the epoch and iteration of a checkpoint in it.
 
-        mmengine's FlexibleRunner tells the next one of what is saved after a validation or amid an
-        epoch, and a resume would leave that out.
+        mmengine's FlexibleRunner notes the next one in what is saved after a validation or within
+        an epoch, and a resume would leave that out.
         """
         checkpoint['meta'].update(self._place or {})
         if RUN_VARIABLE in os.environ:
@@ -135,13 +134,10 @@ class CheckpointHook(MMEngineCheckpointHook):
                 self._remove(osp.join(self.out_dir, name))
 
     def save_now(self, runner: Runner) -> str:
-        """Save the iteration that is ending as ``preempted.pth``.
+        """Save the iteration that is ending as ``preempted.pth``, and return its path.
 
-        To be called in ``after_train_iter`` by all processes. The next regular checkpoint takes its
-        place.
-
-        Returns:
-            Where it is, and where ``--resume`` goes on.
+        To be called in ``after_train_iter`` by all processes. The next regular checkpoint replaces
+        the file.
         """
         require_finite(runner)
         place = dict(epoch=runner.epoch, iter=runner.iter + 1)
@@ -175,7 +171,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     @contextmanager
     def _removals_afterwards(self) -> Iterator[None]:
-        """Put off what mmengine removes until what it saves is there; keep it if that fails."""
+        """Delay mmengine's removals until what it saves is there; keep the files if that fails."""
         backend = self.file_backend
         if not isinstance(backend, WholeFileBackend):
             yield
@@ -201,7 +197,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 
 class _LaterRemoval(WholeFileBackend):
-    """Remembers what shall be removed."""
+    """Collects the files that are to be removed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Heads and data must agree on the classes."""
+"""Checks that heads and data agree on the classes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmpvg.datasets.checks.classes import check_names
+from mmpvg.datasets.unwrap import unwrapped
 from mmpvg.registry import HOOKS
 from mmpvg.utils.errors import UserError
 
@@ -21,10 +22,9 @@ _HEADS = re.compile(r'((.*\.)?(bbox|mask|decode|auxiliary)_)?head(\.\d+)?')
 
 @HOOKS.register_module()
 class ClassCountCheckHook(Hook):
-    """Stop before the first iteration when the classes of heads, config and data do not fit.
+    """Stop before the first iteration if the classes of heads, config and data do not fit.
 
-    Serves detection, segmentation and classification. Without it a detector trains on labels that
-    do not exist and a segmenter fails inside a loss kernel.
+    Serves detection, segmentation and classification.
 
     Raises:
         ValueError: If a head's ``num_classes`` is not the data set's number of classes, or an
@@ -69,21 +69,22 @@ def check_data_classes(model: nn.Module, dataset: Dataset, loader: str) -> None:
         return
     check_class_count(model, classes, loader)
     # mmdet numbers the classes that it finds, so a missing one shifts the labels of the rest.
-    found = getattr(_innermost(dataset), 'cat_ids', None)
-    if found is not None and len(found) != len(classes):
-        raise UserError(
-            f'the annotation file of {loader} knows {len(found)} of the {len(classes)} classes '
-            f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
-            "those in the file's categories"
-        )
+    for each in unwrapped(dataset):
+        found = getattr(each, 'cat_ids', None)
+        if found is not None and len(found) != len(classes):
+            raise UserError(
+                f'the annotation file of {loader} knows {len(found)} of the {len(classes)} classes '
+                f'that metainfo.classes names ({", ".join(classes)}); make the names equal to '
+                "those in the file's categories"
+            )
 
 
 def check_metric_categories(metric: BaseMetric, dataset: Dataset) -> None:
     """Check that COCO's metric numbers the categories of its file as the classes are.
 
     Args:
-        metric: Of any kind; only one with an annotation file of COCO is looked at.
-        dataset: What it evaluates on.
+        metric: Any; only one with an annotation file of COCO is checked.
+        dataset: The data that it evaluates.
 
     Raises:
         ValueError: If names or their order differ.
@@ -103,7 +104,7 @@ def check_class_count(model: nn.Module, classes: Sequence[str], source: str) -> 
     Args:
         model: Of mmdet, mmseg or mmpretrain.
         classes: Their names.
-        source: Where the names are from, for the message.
+        source: Origin of the names, for the message.
 
     Raises:
         ValueError: If a head has another ``num_classes``.
@@ -119,10 +120,3 @@ def check_class_count(model: nn.Module, classes: Sequence[str], source: str) -> 
                 f'set num_classes={len(classes)} in every head, or metainfo.classes of the '
                 'data set'
             )
-
-
-def _innermost(dataset: Dataset) -> Dataset:
-    """The data set inside RepeatDataset, ClassBalancedDataset and the like."""
-    while hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    return dataset

@@ -1,4 +1,4 @@
-"""What happens when a loss or its gradient is not finite."""
+"""Skips iterations whose loss or gradient is not finite."""
 
 from __future__ import annotations
 
@@ -24,23 +24,19 @@ from mmpvg.utils.errors import UserError
 class FiniteLossHook(Hook):
     """Skip iterations whose loss or gradient is not finite, and stop when there are too many.
 
-    One bad image can give a loss that is NaN or infinite, and a finite loss can have such a
-    gradient (the square root of 0); the step would make every weight NaN, and all that is trained
-    afterwards is lost. Here no process updates anything in such an iteration: neither weights nor
-    the running statistics of norms. The log names the losses or the parameters, and the images.
-    When ``limit`` of the last ``window`` iterations were skipped, training stops with an error; the
-    checkpoints of before are as they were.
+    In such an iteration no process updates weights or the running statistics of norms. The log
+    names the losses or the parameters, and the images. When ``limit`` of the last ``window``
+    iterations were skipped, training stops with an error.
 
     With gradient accumulation a batch with a bad loss alone is left out, or the whole step if it is
     the last; a bad gradient costs the whole step.
 
-    A dynamic loss scale (mixed precision) is too large from time to time; the scaler then skips the
-    step itself, and lowers it. Such a step counts here only if the scale falls below 1: then the
-    gradient is not finite whatever the scale.
+    With a dynamic loss scale (mixed precision), whose scaler skips steps itself when the scale is
+    too large, a step counts only if the scale falls below 1.
 
     Args:
         limit: Skipped iterations within the window at which training stops.
-        window: Iterations that are looked back at.
+        window: Number of last iterations.
 
     Raises:
         ValueError: If ``limit`` is not in 1 to ``window``.
@@ -64,7 +60,7 @@ class FiniteLossHook(Hook):
         self._kept: list[Tensor] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Stand between the loss and the optimizer."""
+        """Put the checks between the loss and the optimizer."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._buffers = [b for b in model.buffers() if b.is_floating_point()]
         self._kept = [torch.empty_like(buffer) for buffer in self._buffers]
@@ -79,7 +75,7 @@ class FiniteLossHook(Hook):
         self._replaced = {name: vars(wrapper).get(name) for name in ('update_params', 'step')}
 
         def update_if_finite(loss: Tensor, *args, **kwargs) -> None:
-            # One process's bad image would reach all through the mean of the gradients.
+            # The mean of the gradients takes a bad image of one process to all.
             self._problem = '' if _all_agree(torch.isfinite(loss.detach()).all()) else 'the loss'
             if self._problem:
                 _leave_out(wrapper)
@@ -102,7 +98,7 @@ class FiniteLossHook(Hook):
         wrapper.update_params, wrapper.step = update_if_finite, step_if_finite
 
     def after_train(self, runner: Runner) -> None:
-        """Step aside."""
+        """Give the optimizer its own methods back."""
         for name, method in self._replaced.items():
             delattr(runner.optim_wrapper, name)
             if method is not None:
@@ -110,7 +106,7 @@ class FiniteLossHook(Hook):
         self._replaced = {}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Keep the running statistics of norms, which a bad forward pass spoils."""
+        """Keep the running statistics of norms, which a bad forward pass changes."""
         self._problem = ''
         if runner.optim_wrapper.should_update():
             self._images = []
@@ -121,7 +117,7 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Tell about an iteration that was skipped, and stop when there are too many.
+        """Log an iteration that was skipped, and stop when there are too many.
 
         Raises:
             RuntimeError: When ``limit`` of the last ``window`` iterations were skipped.
@@ -133,7 +129,6 @@ class FiniteLossHook(Hook):
                 buffer.copy_(kept)
         losses = [name for name, value in (outputs or {}).items() if not _is_finite(value)]
         if self._problem == 'the loss':
-            # Each process knows its own.
             findings = all_gather_object((losses, _image_names(data_batch) if losses else []))
         else:
             findings = all_gather_object(([self._problem], self._images))
@@ -155,7 +150,7 @@ class FiniteLossHook(Hook):
 
 
 def _all_agree(finite: Tensor) -> bool:
-    """Whether a flag is set in all processes."""
+    """Return whether a flag is set in all processes."""
     flag = finite.to(torch.int32)
     all_reduce(flag, 'min')
     return bool(flag.item())
@@ -207,7 +202,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _image_names(batch: Any) -> list[str]:
-    """Files of the images of a batch, as far as it tells them."""
+    """Files of the images of a batch, as far as they are known."""
     samples = batch.get('data_samples', ()) if isinstance(batch, dict) else ()
     if not isinstance(samples, Sequence):
         return []

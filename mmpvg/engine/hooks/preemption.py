@@ -1,4 +1,4 @@
-"""A run that is told to end saves where it is, and says that it wants to go on."""
+"""Saves a checkpoint and exits with a code to requeue on when a scheduler sends a signal."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ class Preempted(SystemExit):
 class PreemptionHook(Hook):
     """Save a checkpoint and exit with code 75 when a scheduler sends SIGTERM.
 
-    Slurm, Kubernetes and others send it some seconds before they kill a job that is pre-empted or
-    out of time. The iteration is finished, ``preempted.pth`` written, and all processes exit
-    together; ``--resume`` goes on from there. A signal that reaches one process stops all.
-    With gradient accumulation the step is finished first. A validation is left at once if the
-    checkpoint before it is there, as in our configs, and done on resume; otherwise the signal waits
-    for the next training iteration. More signals change nothing, until the process ends.
+    Slurm, Kubernetes and others send it some seconds before they kill a job. The iteration (with
+    gradient accumulation the step) is finished, ``preempted.pth`` written, and all processes exit
+    together, also at a signal to one of them; ``--resume`` goes on from there. A validation is
+    left at once if the checkpoint before it is there, as in our configs, and done on resume;
+    otherwise the signal waits for the next training iteration.
 
     Args:
         signals: Names of the signals, such as ``SIGTERM`` or ``SIGUSR1``.
@@ -66,12 +65,12 @@ class PreemptionHook(Hook):
         self.signals = [signal.Signals[name] for name in signals]
         self.exit_code = exit_code
         self.interval = interval
-        self._told: str | None = None
+        self._signal: str | None = None
         self._ends = False
         self._before: dict[signal.Signals, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Listen.
+        """Handle the signals.
 
         Raises:
             TypeError: If no ``mmpvg.CheckpointHook`` writes the checkpoints of this run.
@@ -92,13 +91,13 @@ class PreemptionHook(Hook):
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('signals reach the main thread only; pre-emption is not noticed')
             return
-        self._told, self._ends = None, False
+        self._signal, self._ends = None, False
         # A run that resumes may validate before it trains.
         self._checkpoint_hook.saved_iter = runner.iter
         self._before = {number: signal.signal(number, self._note) for number in self.signals}
 
     def after_train(self, runner: Runner) -> None:
-        """Listen no more."""
+        """Restore the handlers of the signals."""
         for number, handler in self._before.items():
             signal.signal(number, after_training(handler))
         self._before = {}
@@ -106,23 +105,23 @@ class PreemptionHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Save and exit, when a process was told to.
+        """Save and exit, if a process got a signal.
 
         Raises:
             Preempted: A ``SystemExit`` with the exit code.
         """
         self._ends = self._ends or self._all_agree(runner.iter + 1)
         if not self._ends or runner.iter + 1 == runner.max_iters:
-            # After the last iteration all that is left is to end.
+            # After the last iteration the run ends by itself.
             return
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, OptimWrapper) and not wrapper.should_update():
             return
         path = self._checkpoint_hook.save_now(runner)
-        # The first process that exits makes a launcher end the others, which may be writing.
+        # At the first exit a launcher ends the other processes, which may be writing.
         barrier()
         runner.logger.warning(
-            f'{self._told or "another process"} told this run to end: saved {path} at iteration '
+            f'{self._signal or "signal to another process"}: saved {path} at iteration '
             f'{runner.iter + 1}; --resume goes on from there'
         )
         raise Preempted(self.exit_code)
@@ -130,7 +129,7 @@ class PreemptionHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Exit, when a process was told to and the checkpoint before this validation is there.
+        """Exit, if a process got a signal and the checkpoint before this validation is there.
 
         Raises:
             Preempted: A ``SystemExit`` with the exit code.
@@ -142,26 +141,26 @@ class PreemptionHook(Hook):
         self._ends = self._ends or self._all_agree(batch_idx + 1)
         if self._ends:
             runner.logger.warning(
-                f'{self._told or "another process"} told this run to end in the validation of '
-                f'iteration {runner.iter}: --resume starts that validation again'
+                f'{self._signal or "signal to another process"} in the validation of iteration '
+                f'{runner.iter}: --resume starts that validation again'
             )
             raise Preempted(self.exit_code)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._told = signal.Signals(number).name
+        self._signal = signal.Signals(number).name
 
     def _all_agree(self, iteration: int) -> bool:
         if get_world_size() == 1:
-            return self._told is not None
+            return self._signal is not None
         if iteration % self.interval:
             return False
-        told = torch.tensor(int(self._told is not None))
-        all_reduce(told, 'max')
-        return bool(told.item())
+        signaled = torch.tensor(int(self._signal is not None))
+        all_reduce(signaled, 'max')
+        return bool(signaled.item())
 
 
 def _common_batches(loader: DataLoader) -> int:
-    """Batches that every process has at least, so that all can exchange something in them."""
+    """Batches that every process has, so that all can exchange something in them."""
     if get_world_size() == 1:
         return len(loader)
     if type(loader.sampler) is not DefaultSampler or not loader.batch_size:
@@ -172,15 +171,12 @@ def _common_batches(loader: DataLoader) -> int:
 def _start_worker(
     start: Callable[[int], None] | None, signals: Sequence[signal.Signals], worker: int
 ) -> None:
-    """Let a worker of a data loader outlive signals that all processes of a job get.
-
-    From its own process, which ends workers so, it takes them.
-    """
+    """Let a worker of a data loader ignore signals, but for those of its own process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
     def wait() -> None:
         while True:
-            # A handler would not tell who sent it.
+            # A handler does not get the sender.
             if signal.sigwaitinfo(signals).si_pid == os.getppid():
                 os._exit(0)
 

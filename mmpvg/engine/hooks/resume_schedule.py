@@ -17,7 +17,7 @@ from mmpvg.utils.errors import UserError
 
 CHOICES = ('checkpoint', 'config')
 
-# Of a parameter group: how a step is computed, not what it is. The last is of AdamW in newer torch.
+# Of a parameter group: how a step is computed. The last is of AdamW in newer torch.
 _NO_SETTINGS = {
     'params', 'param_names', 'foreach', 'fused', 'capturable', 'differentiable',
     'decoupled_weight_decay',
@@ -32,21 +32,21 @@ _PROGRESS = {
 class ResumeScheduleHook(Hook):
     """Compare the optimizer and the schedule of a resumed checkpoint with those of the config.
 
-    mmengine takes the checkpoint's without a word: with a longer schedule in the config, training
+    mmengine takes the checkpoint's silently: with a longer schedule in the config, training
     continues at the last learning rate of the shorter one, 0.
 
     Args:
         choice: ``checkpoint`` keeps the hyperparameters of the optimizer and the schedule of the
-            run that wrote the checkpoint. ``config`` takes those of the config, with the schedule
-            moved forward to the iteration of the checkpoint; the moments of the optimizer are the
-            checkpoint's. None is for a config that has not been changed.
+            checkpoint. ``config`` takes those of the config, the schedule moved forward to the
+            iteration of the checkpoint; the moments of the optimizer are the checkpoint's. With
+            None the two must agree.
     """
 
     def __init__(self, choice: str | None = None) -> None:
         self.choice = choice
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare, and let the choice apply; called before anything of the checkpoint is used.
+        """Compare, and apply the choice, before anything of the checkpoint is used.
 
         Args:
             runner: With the optimizer and the schedulers of the config.
@@ -111,7 +111,7 @@ def _settings(groups: Sequence[dict]) -> set[str]:
 
 
 def _group_differences(wrapper: OptimWrapper, saved: dict) -> Iterator[str]:
-    """Each hyperparameter that differs; of several groups, that of the base, or the first."""
+    """Yield each hyperparameter that differs; of several groups, that of the base, or the first."""
     pairs = list(zip(wrapper.optimizer.param_groups, saved['param_groups']))
     base, saved_base = wrapper.base_param_settings, saved.get('base_param_settings')
     if base is not None and saved_base is not None:
@@ -130,7 +130,7 @@ def _group_differences(wrapper: OptimWrapper, saved: dict) -> Iterator[str]:
 
 
 def _other_schedule(schedulers: Sequence[Any], saved: Sequence[dict]) -> str:
-    """Say how the schedulers are others than the checkpoint's; an empty string if they are not."""
+    """Describe a difference in kind of the schedulers; an empty string if there is none."""
     if len(schedulers) != len(saved):
         return f'{len(saved)} schedulers (config: {len(schedulers)})'
     for number, (scheduler, state) in enumerate(zip(schedulers, saved)):
@@ -170,10 +170,7 @@ def _take_config(runner: Runner, checkpoint: dict) -> None:
 
 
 def _move_forward(runner: Runner, schedulers: Sequence[Any], checkpoint: dict) -> None:
-    """Step schedulers that were just built, as a training up to the checkpoint would have.
-
-    Their values follow from one another, so there is no shorter way to the same numbers.
-    """
+    """Step schedulers that were just built to the checkpoint; each value needs the one before."""
     done, epoch_length = checkpoint['meta']['iter'], None
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         # With another batch, as many epochs are another number of iterations.
@@ -194,7 +191,7 @@ def _move_forward(runner: Runner, schedulers: Sequence[Any], checkpoint: dict) -
 
 
 def _check_not_over(runner: Runner, checkpoint: dict, saved: Sequence[dict]) -> None:
-    """Refuse to extend a training whose learning rate has come to 0 for good."""
+    """Refuse to extend a training whose schedule has ended at a learning rate of 0."""
     before = checkpoint['message_hub'].get('runtime_info', {}).get('max_iters', runner.max_iters)
     ended = bool(saved) and all(state['_global_step'] >= state['end'] for state in saved)
     rates = [group['lr'] for group in checkpoint['optimizer']['param_groups']]

@@ -1,15 +1,15 @@
-"""Parameter groups by depth and weight decay, as the model itself tells them."""
+"""Parameter groups by depth and weight decay, which the model itself gives."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
+from mmpvg.engine.config.backbone import find_layered_backbone
 from mmpvg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmpvg.utils.errors import UserError
 
@@ -18,19 +18,17 @@ from mmpvg.utils.errors import UserError
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Layer-wise learning-rate decay, and no weight decay on what should not shrink.
 
-    A backbone with ``get_layer_depth`` tells the depth of its parameters, so none is guessed from
-    its name; whatever lies outside the backbone (necks, heads) has the full learning rate. A
-    parameter at depth d of n is trained with ``lr * layer_decay_rate ** (n - 1 - d)``. The backbone
-    may lie anywhere: in a detector, a segmenter, a classifier, or a retriever's ``image_encoder``.
+    A parameter at depth d of n, from ``get_layer_depth`` of the backbone, is trained with
+    ``lr * layer_decay_rate ** (n - 1 - d)``; parameters outside the backbone (necks, heads) have
+    the full learning rate. The backbone may lie anywhere in the model.
 
-    No weight decay goes to vectors and scalars (biases, norms) and to what a module names in
-    ``no_weight_decay()`` (the position embedding, the class token).
+    Vectors and scalars (biases, norms) and what a module names in ``no_weight_decay()`` (the
+    position embedding, the class token) have no weight decay.
 
-    ``custom_keys`` of ``paramwise_cfg`` are those of mmengine's default constructor: a key is
-    looked for in the full name of a parameter, and the longest key found there holds. Its
-    ``lr_mult`` and ``decay_mult`` (1 if left out) multiply the learning rate and weight decay that
-    the parameter has without it, so layer decay stays, and what has no weight decay gets none;
-    mmengine's ``decay_mult`` replaces its other rules.
+    ``custom_keys`` of ``paramwise_cfg`` are those of mmengine's default constructor: the longest
+    key in the full name of a parameter holds. Its ``lr_mult`` and ``decay_mult`` (1 by default)
+    multiply the learning rate and weight decay that the parameter has otherwise. mmengine's
+    ``decay_mult`` replaces its other rules.
 
     In a config::
 
@@ -47,7 +45,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         ValueError: If ``paramwise_cfg`` holds another key, the rate is outside (0, 1], a rate
-            below 1 is asked of a model with no or several backbones that tell depths, or a custom
+            below 1 is set for a model with no or several backbones that give depths, or a custom
             key matches no parameter or holds anything but the two factors.
     """
 
@@ -79,8 +77,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 parameter for a custom key.
         """
         undecayed = set(_undecayed(module))
-        # Without decay no depth matters, so a student and a teacher may both tell theirs.
-        prefix, backbone = find_backbone(module) if self.rate < 1 else ('', None)
+        # Without decay no depth matters, so a student and a teacher may both give theirs.
+        prefix, backbone = find_layered_backbone(module) if self.rate < 1 else ('', None)
         if backbone is None and self.rate < 1:
             raise UserError(
                 f'layer_decay_rate={self.rate} needs a backbone with get_layer_depth(); '
@@ -157,35 +155,3 @@ def _undecayed(model: nn.Module) -> Iterator[str]:
         for name, param in module.named_parameters(recurse=False):
             if param.ndim <= 1 or name in named:
                 yield f'{prefix}.{name}' if prefix else name
-
-
-def find_backbone(model: nn.Module) -> tuple[str, nn.Module | None]:
-    """Find the part of a model that tells the depths of its parameters.
-
-    It is the outermost module with ``get_layer_depth(name, prefix)``, below wrappers such as
-    mmpretrain's ``LoRAModel``. The method of that name of mmpretrain's classifiers, which calls
-    that of their backbone, takes no prefix and is not meant.
-
-    Returns:
-        What stands before its parameters' names in the model, for instance ``backbone.``, and the
-        module; an empty string and None if there is none.
-
-    Raises:
-        ValueError: If there are several.
-    """
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        inside = any(name.startswith(outer) for outer in found)
-        # Of its class: a wrapper (mmpretrain's LoRAModel) passes on what it does not have itself.
-        if not inside and _takes_prefix(getattr(type(module), 'get_layer_depth', None)):
-            found[f'{name}.' if name else ''] = module
-    if len(found) > 1:
-        raise UserError(
-            f'{type(model).__name__} has several backbones that tell depths, at '
-            f'{", ".join(found)}; layer-wise decay needs one'
-        )
-    return next(iter(found.items()), ('', None))
-
-
-def _takes_prefix(method: Callable | None) -> bool:
-    return method is not None and 'prefix' in inspect.signature(method).parameters

@@ -1,4 +1,4 @@
-"""Which parameters an optimizer trains, how fast, and with which decay."""
+"""Lists the parameters that an optimizer trains, with learning rates and weight decay."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from dataclasses import dataclass, field
 from torch import nn
 from torch.optim import Optimizer
 
+from mmpvg.engine.config.backbone import find_layered_backbone
 from mmpvg.utils.errors import UserError
-
-from .layer_decay import find_backbone
 
 
 @dataclass
 class ParamGroupRow:
-    """Parameters of one depth that are trained alike.
+    """Parameters of one depth, learning rate and weight decay.
 
     Attributes:
         depth: Depth in the backbone, 0 for the stem, the last for the last norm and all that comes
-            after the backbone; None in a model without a backbone that tells depths.
+            after the backbone; None in a model without a backbone that gives depths.
         lr: Learning rate; None for frozen parameters.
         weight_decay: Weight decay; None for frozen parameters.
         names: Names of the parameters.
@@ -39,7 +38,7 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
 
     Args:
         model: The model.
-        optimizer: An optimizer of its parameters, whoever made its groups.
+        optimizer: An optimizer of its parameters.
 
     Returns:
         Rows from the stem on; within a depth those with weight decay first, frozen ones last.
@@ -47,18 +46,18 @@ def param_group_rows(model: nn.Module, optimizer: Optimizer) -> list[ParamGroupR
     Raises:
         ValueError: If a trainable parameter is in no group or in several, a frozen one in several,
             or a group holds a parameter that is not the model's; the message names all of them. Or
-            if several backbones tell depths.
+            if several backbones give depths.
     """
     groups: dict[int, list[dict]] = {}
     for group in optimizer.param_groups:
         for parameter in group['params']:
             groups.setdefault(id(parameter), []).append(group)
-    prefix, backbone = find_backbone(model)
+    prefix, backbone = find_layered_backbone(model)
     rows: dict[tuple, ParamGroupRow] = {}
     wrong = []
     for name, parameter in model.named_parameters():
         of_parameter = groups.pop(id(parameter), [])
-        # mmengine's default constructor hands over frozen parameters too; no step changes them.
+        # mmengine's default constructor passes frozen parameters too; no step changes them.
         allowed = (1,) if parameter.requires_grad else (0, 1)
         if len(of_parameter) not in allowed:
             wrong.append(f'{name} (in {len(of_parameter)})')

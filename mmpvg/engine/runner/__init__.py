@@ -1,1 +1,1 @@
-"""Training loops that resume exactly, their batches, and FSDP."""
+"""Training loops, their batches, and FSDP."""

@@ -1,9 +1,7 @@
-"""Training batches that depend on the seed and their place in the training, and on nothing else.
+"""Training batches that depend on the seed and their place in the training alone.
 
-A data loader's workers draw the random numbers of augmentation as they go: which image is flipped
-depends on how many workers there are and on what each has loaded before, and a run that is resumed
-starts them anew. Here each batch carries a seed made of the run's seed, the process, the epoch and
-its number, and whoever loads it draws from that.
+Each batch carries a seed made of the run's seed, the process, the epoch and its number, from which
+augmentation draws, whatever the number of workers, and after a resume too.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from mmpvg.utils.errors import UserError
 
 
 class SeededBatch(list):
-    """The indices of a batch, and the ``seed`` of what is drawn while it is loaded."""
+    """Indices of a batch, with the ``seed`` of what is drawn while it is loaded."""
 
     seed: int
 
@@ -33,16 +31,12 @@ _OF_DATA, _OF_THE_MODEL = 0, 1
 
 
 def seed_at(*place: int) -> int:
-    """A seed of 32 bits for a place, unrelated to those of its neighbours.
-
-    Args:
-        place: Numbers of at least 0 that name the place, the run's seed first.
-    """
+    """Make a seed of 32 bits from numbers of at least 0, the run's seed first."""
     return int(np.random.SeedSequence(place).generate_state(1)[0])
 
 
 def draw_for_iteration(seed: int, iteration: int) -> None:
-    """Let what a model draws in an iteration depend on that, the run's seed and the process."""
+    """Seed what a model draws in an iteration by the run's seed, the process and the iteration."""
     _draw_from(seed_at(seed, get_rank(), _OF_THE_MODEL, iteration))
 
 
@@ -55,7 +49,7 @@ def _draw_from(seed: int) -> None:
 
 @DATA_SAMPLERS.register_module()
 class ReproducibleBatchSampler(Sampler):
-    """Any batches, each with a seed, from any place on.
+    """Yields batches with a seed each, from any place in a training on.
 
     Args:
         sampler: Gives the indices of this process.
@@ -79,14 +73,14 @@ class ReproducibleBatchSampler(Sampler):
             self.batches = DATA_SAMPLERS.build(
                 batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
             )
-        # Where mmengine's DistSamplerSeedHook, and whoever has a batch sampler, look.
+        # mmengine's DistSamplerSeedHook reads both.
         self.sampler = sampler
         self.batch_size = batch_size
         self.endless = endless
         self.go_to(seed=0)
 
     def go_to(self, seed: int, epoch: int = 0, number: int = 0) -> None:
-        """Choose the place from which the next iteration starts.
+        """Set the place from which the next iteration starts.
 
         Args:
             seed: The run's seed.
@@ -129,8 +123,6 @@ class ReproducibleBatchSampler(Sampler):
 class BatchLoader:
     """Loads the batches of a data set: its ``__getitems__``, which torch's data loader calls.
 
-    The data set itself, its class and its pipeline, stay as they are.
-
     Attributes:
         load_one: Loads the sample of an index; None for the data set's own way.
     """
@@ -142,14 +134,14 @@ class BatchLoader:
 
     @classmethod
     def of(cls, dataset: Dataset) -> BatchLoader:
-        """The loader of a data set; it gets one if it has none."""
+        """Return the loader of a data set, which gets one if it has none."""
         loader = getattr(dataset, '__getitems__', None)
         if not isinstance(loader, cls):
             loader = dataset.__getitems__ = cls(dataset)
         return loader
 
     def __call__(self, indices: Sequence[int]) -> list:
-        """Load a batch; of a ``SeededBatch``, all is drawn from its seed."""
+        """Load a batch; the seed of a ``SeededBatch`` is set before."""
         if isinstance(indices, SeededBatch):
             _draw_from(indices.seed)
         if self.load_one is None and self._load_many is not None:

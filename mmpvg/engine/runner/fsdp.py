@@ -1,4 +1,4 @@
-"""Fully sharded data parallel (FSDP): weights, gradients and optimizer state in parts."""
+"""Fully sharded data parallel (FSDP)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from mmpvg.checkpoints.training_state import unwrapped_name
+from mmpvg.engine.hooks.checkpoint import resume_hint
 from mmpvg.models.layers import Block
 from mmpvg.registry import STRATEGIES
 from mmpvg.utils.errors import UserError
@@ -25,17 +26,15 @@ from mmpvg.utils.whole_file import whole_file
 
 @STRATEGIES.register_module()
 class FSDPStrategy(MMEngineFSDPStrategy):
-    """mmengine's FSDP, block by block, whose runs are those of DistributedDataParallel.
+    """mmengine's FSDP by transformer block, with the results of DistributedDataParallel.
 
-    Each process holds a part of the weights, gradients and optimizer state, and has one transformer
-    block at a time whole. ``--fsdp`` of ``tools/train.py`` chooses it.
+    ``--fsdp`` of ``tools/train.py`` chooses it.
 
     - Groups of the optimizer are made of the whole parameters. mmengine makes them of the parts,
-      which are vectors: there every weight looks like a bias, and gets no weight decay.
-    - Gradients are clipped by their norm over all processes, not over each one's parts.
+      which are vectors, so that no weight has weight decay.
+    - Gradients are clipped by their norm over all processes.
     - Checkpoints are those of a run without FSDP, the optimizer's state included: ``tools/test.py``
-      reads them on one device, and ``--resume`` goes on with FSDP or without. They are written in
-      one step. mmengine 0.10 cannot resume: it calls torch's FSDP with torch 2.0's arguments.
+      reads them, and ``--resume`` goes on with FSDP or without. They are written in one step.
 
     Args:
         model_wrapper: Arguments of mmengine's ``MMFullyShardedDataParallel``, for instance
@@ -61,11 +60,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
     def prepare(
         self, model: nn.Module | dict, *, optim_wrapper: Any = None, **kwargs: Any
     ) -> tuple:
-        """Build what a run needs; see mmengine.
-
-        Returns:
-            The model, and what of the optimizer and its schedulers there is.
-        """
+        """Build the model, the optimizer of the whole parameters, and the schedulers."""
         if isinstance(optim_wrapper, dict):
             model = self.build_model(model)
             optim_wrapper = super().build_optim_wrapper(optim_wrapper, model)
@@ -81,7 +76,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
     def build_optim_wrapper(
         self, optim_wrapper: BaseOptimWrapper | dict, model: nn.Module | None = None
     ) -> BaseOptimWrapper:
-        """Let an optimizer of the whole parameters train the parts.
+        """Replace the whole parameters in an optimizer by the parts.
 
         Args:
             optim_wrapper: Built on the model before it was wrapped.
@@ -107,11 +102,11 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         if not is_main_process() or not isinstance(get_file_backend(filename), LocalBackend):
             super().save_checkpoint(filename, **kwargs)
             return
-        with whole_file(filename) as part:
+        with resume_hint(), whole_file(filename) as part:
             super().save_checkpoint(str(part), **kwargs)
 
     def model_state_dict(self) -> dict:
-        """Whole weights, in the first process; in the others nothing."""
+        """Gather the whole weights in the first process; the others return nothing."""
         state_dict = super().model_state_dict()
         for name, value in state_dict.items():
             # Without the mark of torch's FSDP, which no safe reader takes.
@@ -119,7 +114,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         return state_dict
 
     def load_model_state_dict(self, state_dict: dict, **kwargs: Any) -> None:
-        """Load whole weights, and tell what does not fit; mmengine says nothing."""
+        """Load whole weights, and log what does not fit."""
         kwargs.pop('revise_keys', None)
         found = self.model.load_state_dict(state_dict, **kwargs)
         for what, keys in zip(('missing', 'unexpected'), found):
@@ -129,11 +124,11 @@ class FSDPStrategy(MMEngineFSDPStrategy):
                 )
 
     def optim_state_dict(self) -> dict:
-        """The state of the optimizer and of the loss scaler, as without FSDP.
+        """Gather the state of the optimizer and of the loss scaler, as without FSDP.
 
         Returns:
-            Of the whole parameters, numbered in the order of the groups, in the first process; in
-            the others nothing.
+            The state of the whole parameters, numbered in the order of the groups, in the first
+            process; nothing in the others.
         """
         sharded = FSDP.optim_state_dict(self.model, self.optim_wrapper.optimizer)
         if not sharded:
@@ -150,17 +145,17 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         }
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Load what ``optim_state_dict`` returns, or the state of a run without FSDP.
+        """Load the state of ``optim_state_dict``, or of a run without FSDP.
 
         Raises:
             ValueError: If it is of other parameters.
         """
         own = self.optim_wrapper.optimizer.param_groups
         sizes = [len(group['params']) for group in own]
-        told = [len(group['params']) for group in state_dict['param_groups']]
-        if sizes != told:
+        saved = [len(group['params']) for group in state_dict['param_groups']]
+        if sizes != saved:
             raise UserError(
-                f'the optimizer has groups of {sizes} parameters, but the checkpoint of {told}; '
+                f'the optimizer has groups of {sizes} parameters, but the checkpoint of {saved}; '
                 'resume with the config of the run that wrote it'
             )
         name_of = {id(part): unwrapped_name(name) for name, part in self.model.named_parameters()}
@@ -181,7 +176,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
 def use_fsdp(cfg: Config) -> None:
     """Let a run shard its model: mmengine's FlexibleRunner with ``FSDPStrategy``.
 
-    Settings of the strategy may stand in the config, as ``strategy=dict(model_wrapper=...)``.
+    Settings of the strategy may be in the config, as ``strategy=dict(model_wrapper=...)``.
 
     Args:
         cfg: The config of the run, changed in place.

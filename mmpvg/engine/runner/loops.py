@@ -1,4 +1,4 @@
-"""mmengine's training loops, which a kill and ``--resume`` do not change."""
+"""mmengine's training loops, reproducible and resumed exactly."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .batches import BatchLoader, draw_for_iteration
 
 # Epoch, batches done of it, batches that it has: in the message hub, which checkpoints keep.
 _PLACE = 'mmpvg_place'
-# Epoch and iteration of the last validation that is part of the training state, likewise.
+# Epoch and iteration of the last validation that is part of the training state, in the hub too.
 _VALIDATED = 'mmpvg_validated'
 
 
 class _Reproducible:
-    """What both loops do: batches by their place, and random numbers of the model by theirs."""
+    """Seeds batches and random numbers of the model by their place, for both loops."""
 
     def _build(self, runner: Any, dataloader: dict, endless: bool) -> DataLoader:
-        """The training data with ``ReproducibleBatchSampler`` around its batches.
+        """Build the training data with ``ReproducibleBatchSampler``.
 
         Raises:
             TypeError: If ``dataloader`` is no config.
@@ -57,13 +57,13 @@ class _Reproducible:
         )
 
     def _start(self) -> None:
-        """Build the data as the run that is resumed had them, and do the validation it missed.
+        """Use the seed of the run that is resumed, and do the validation that it missed.
 
-        A checkpoint is written before the validation of its epoch or iteration. A run killed
-        between the two goes on from the state before that validation, so it is done first.
+        A checkpoint is written before the validation of its epoch or iteration, so a run killed
+        between the two validates first.
         """
         if self.runner.seed != self._seed:
-            # The seed of the run that is resumed, which mmengine reads after it built the loop.
+            # mmengine reads the seed of the run that is resumed after it built the loop.
             self._config['dataset'] = self.dataloader.dataset
             self.dataloader = self._build_with_seed(self.runner)
         self.runner.call_hook('before_train')
@@ -77,7 +77,7 @@ class _Reproducible:
                 self._validate()
 
     def _validation_is_due(self) -> bool:
-        """Whether a validation follows the epoch or iteration that has ended."""
+        """Return whether a validation follows the epoch or iteration that has ended."""
         if self.runner.val_loop is None:
             return False
         self._decide_current_val_interval()
@@ -85,24 +85,23 @@ class _Reproducible:
         return done >= self.val_begin and (done % self.val_interval == 0 or done == last)
 
     def _validate(self) -> None:
-        # A checkpoint that is written because of the validation, with a new best one, includes it.
+        # The checkpoint of a new best metric, written in the validation, includes it.
         self.runner.message_hub.update_info(_VALIDATED, [self._epoch, self._iter])
         self.runner.val_loop.run()
 
     def run_iter(self, *args: Any, **kwargs: Any) -> None:
-        """Train on a batch; drop path, dropout and samplers of boxes draw by its place."""
+        """Train on a batch; drop path, dropout and samplers of boxes are seeded by its place."""
         draw_for_iteration(self._seed, self.iter)
         super().run_iter(*args, **kwargs)
 
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(_Reproducible, MMEngineEpochBasedTrainLoop):
-    """mmengine's loop of epochs, reproducible and resumed where it stopped, amid an epoch too.
+    """mmengine's loop of epochs, reproducible and resumed where it stopped, within an epoch too.
 
-    All that is drawn at random in training depends on the seed, the process and the place in the
-    training alone. So a run that was interrupted ends with the weights of one that was not, and the
-    number of workers of the data loader changes nothing. mmengine starts its workers anew on
-    resume, and an epoch at its beginning.
+    All that is drawn at random depends on the seed, the process and the place in the training
+    alone, so an interrupted run ends with the weights of one that was not, with any number of
+    workers.
 
     Args:
         runner: Of the training.
@@ -152,16 +151,13 @@ class EpochBasedTrainLoop(_Reproducible, MMEngineEpochBasedTrainLoop):
 
 
 def batches_done(info: dict, epoch: int, length: int) -> int:
-    """Count the batches of an epoch that a run before this one has done.
+    """Count the batches of an epoch that an earlier run has done.
 
     Args:
         info: ``runtime_info`` of the message hub, or of the one in a checkpoint.
         epoch: The epoch that is trained, from 0 on.
-        length: Batches of it. If the run before had another number of them, because of its batch
-            size or number of processes, the same share is done.
-
-    Returns:
-        The number; 0 if the run ended between two epochs.
+        length: Batches of it. If the earlier run had another number, because of its batch size or
+            number of processes, the same share is done.
     """
     of_epoch, done, number = info.get(_PLACE) or (-1, 0, 1)
     return done * length // number if of_epoch == epoch else 0
@@ -169,9 +165,9 @@ def batches_done(info: dict, epoch: int, length: int) -> int:
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(_Reproducible, MMEngineIterBasedTrainLoop):
-    """mmengine's loop of iterations, reproducible and resumed without loading what has been seen.
+    """mmengine's loop of iterations, reproducible as ``EpochBasedTrainLoop``.
 
-    As ``EpochBasedTrainLoop``. A sampler that ends starts its next epoch without mmengine's
+    A resume loads nothing of what has been seen, and an epoch of the sampler starts without a
     restart of the workers.
 
     Args:
@@ -185,7 +181,7 @@ class IterBasedTrainLoop(_Reproducible, MMEngineIterBasedTrainLoop):
     """
 
     def __init__(self, runner: Any, dataloader: dict, **kwargs: Any) -> None:
-        # It saves the time of loading what has been seen, which is not spent here.
+        # Nothing that has been seen is loaded here.
         kwargs.pop('fast_forward_on_resume', None)
         built = self._build(runner, dataloader, endless=True)
         super().__init__(runner, _NotStarted(built.dataset), **kwargs)
@@ -213,7 +209,7 @@ class IterBasedTrainLoop(_Reproducible, MMEngineIterBasedTrainLoop):
 
 
 class _NotStarted:
-    """For mmengine 0.10.7, which starts to load when it builds the loop, before it may resume."""
+    """Data for mmengine 0.10.7, which starts to load before it may resume."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 from ..layers import DropPath, build_layer_norm
 from ..layers.precision import upcast
-from .levels import Level, SamplingPlaces, flatten_maps, unflatten_tokens
+from .levels import DeformableInputs, Level, flatten_maps, unflatten_tokens
 from .spatial_prior import init_convolution
 
 
 class DeformableCrossAttention(nn.Module):
-    """Queries look into maps by mmcv's multi-scale deformable attention, both normed before.
+    """Cross-attention by mmcv's multi-scale deformable attention, with pre-norms.
 
     Args:
         dims: Channels D.
         num_heads: Heads.
-        num_levels: Maps that are sampled.
-        num_points: Points a head samples in each.
+        num_levels: Number of maps that are sampled.
+        num_points: Points that a head samples in each.
         value_ratio: Channels of the values over D.
     """
 
@@ -41,18 +41,18 @@ class DeformableCrossAttention(nn.Module):
             batch_first=True,
             value_proj_ratio=value_ratio,
         )
-        # mmcv casts the sampling points to the type of the values. Under autocast half precision
-        # would move them by a tenth of a cell on a large map, and bfloat16 by a whole one.
+        # mmcv casts the sampling points to the type of the values. Under autocast float16 would
+        # move them by a tenth of a cell on a large map, and bfloat16 by a whole one.
         self.attn.value_proj.register_forward_hook(_upcast_output)
         self.attn.output_proj.register_forward_pre_hook(_cast_to_weight)
 
-    def forward(self, x: Tensor, feat: Tensor, places: SamplingPlaces) -> Tensor:
+    def attend(self, x: Tensor, feat: Tensor, inputs: DeformableInputs) -> Tensor:
         """Attend from x to feat.
 
         Args:
             x: Queries of shape (B, N, D).
-            feat: What is sampled, of shape (B, M, D).
-            places: Where the queries lie in the maps that feat is made of.
+            feat: Tokens of the maps that are sampled, of shape (B, M, D).
+            inputs: Reference points of the queries, and the shapes of the maps.
 
         Returns:
             (B, N, D), without a residual.
@@ -61,29 +61,29 @@ class DeformableCrossAttention(nn.Module):
             self.query_norm(x),
             value=self.feat_norm(feat),
             identity=x.new_zeros(()),
-            reference_points=places.points,
-            spatial_shapes=places.shapes,
-            level_start_index=places.starts,
+            reference_points=inputs.reference_points,
+            spatial_shapes=inputs.spatial_shapes,
+            level_start_index=inputs.level_start_index,
         )
 
 
 class Injector(DeformableCrossAttention):
-    """The spatial prior enters the ViT: ``x + gamma * attention(norm(x), norm(c))``, equation 1.
+    """Injector: ``x + gamma * attention(norm(x), norm(c))``, equation 1 of the paper.
 
-    ``gamma`` starts at zero, so that a pre-trained ViT is what it was.
+    ``gamma`` starts at zero, so that the pre-trained ViT is unchanged at first.
     """
 
     def __init__(self, dims: int, num_heads: int, num_points: int, value_ratio: float) -> None:
         super().__init__(dims, num_heads, 3, num_points, value_ratio)
         self.gamma = nn.Parameter(torch.zeros(dims))
 
-    def forward(self, x: Tensor, feat: Tensor, places: SamplingPlaces) -> Tensor:
-        """Inject the prior (feat) into the ViT's tokens (x); returns (B, N, D)."""
-        return x + self.gamma * super().forward(x, feat, places)
+    def forward(self, x: Tensor, feat: Tensor, inputs: DeformableInputs) -> Tensor:
+        """Add features of the pyramid (feat) to the ViT's patches (x); returns (B, N, D)."""
+        return x + self.gamma * self.attend(x, feat, inputs)
 
 
 class ConvMlp(nn.Module):
-    """Linear layer, 3x3 depth-wise convolution on every level's map, GELU, linear layer.
+    """MLP with a 3x3 depth-wise convolution on the map of each level before the GELU.
 
     Args:
         dims: Channels D.
@@ -102,20 +102,20 @@ class ConvMlp(nn.Module):
         init_convolution(self.dwconv)
 
     def forward(self, x: Tensor, levels: Sequence[Level]) -> Tensor:
-        """Map (B, N, D), the levels one after the other, to (B, N, D)."""
+        """Map the concatenated tokens of the levels, (B, N, D), to (B, N, D)."""
         maps = unflatten_tokens(self.fc1(x), levels)
         return self.fc2(self.act(flatten_maps([self.dwconv(m) for m in maps])))
 
 
 class Extractor(DeformableCrossAttention):
-    """The prior reads the ViT: ``c + attention(norm(c), norm(x))``, then ``c + mlp(norm(c))``.
+    """Extractor: ``c + attention(norm(c), norm(x))``, then ``c + mlp(norm(c))``.
 
     Equations 2 and 3 of the paper; drop path on the MLP alone, as in its code.
 
     Args:
         dims: Channels D.
         num_heads: Heads of the deformable attention.
-        num_points: Points a head samples.
+        num_points: Points that a head samples.
         value_ratio: Channels of the values over D.
         mlp_ratio: Hidden channels of the ``ConvMlp`` over D.
         drop_path_rate: Rate of stochastic depth.
@@ -136,19 +136,19 @@ class Extractor(DeformableCrossAttention):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(
-        self, x: Tensor, feat: Tensor, places: SamplingPlaces, levels: Sequence[Level]
+        self, x: Tensor, feat: Tensor, inputs: DeformableInputs, levels: Sequence[Level]
     ) -> Tensor:
-        """Let the prior (x, made of these levels) read the ViT's tokens (feat): (B, N, D)."""
-        x = x + super().forward(x, feat, places)
+        """Add the ViT's patches (feat) to the pyramid (x, tokens of the levels); (B, N, D)."""
+        x = x + self.attend(x, feat, inputs)
         return x + self.drop_path(self.mlp(self.mlp_norm(x), levels))
 
 
 class Interaction(nn.Module):
-    """What stands before and after a run of blocks: an injector, and one or more extractors.
+    """The injector before a group of blocks and the extractors after it.
 
     Args:
         injector: The injector.
-        extractors: The extractors, run in this order.
+        extractors: The extractors, in their order.
     """
 
     def __init__(self, injector: Injector, extractors: Sequence[Extractor]) -> None:
@@ -162,5 +162,5 @@ def _upcast_output(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
 
 
 def _cast_to_weight(module: nn.Linear, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    # Of a model that is half precision as a whole; autocast casts by itself.
+    # For a model in half precision; autocast casts by itself.
     return (inputs[0].to(module.weight.dtype),)

@@ -1,4 +1,4 @@
-"""A pyramid of maps as one row of tokens, and where its tokens lie in each other's maps."""
+"""Levels of a feature pyramid as one sequence of tokens, and inputs of deformable attention."""
 
 from __future__ import annotations
 
@@ -40,63 +40,71 @@ def unflatten_tokens(tokens: Tensor, levels: Sequence[Level]) -> list[Tensor]:
     return [part.transpose(1, 2).unflatten(2, level.grid) for part, level in zip(parts, levels)]
 
 
-def reference_points(
-    queries: Sequence[Level], keys: Sequence[Level], device=None, dtype: torch.dtype = torch.float32
+class DeformableInputs(NamedTuple):
+    """Inputs of multi-scale deformable attention beside queries and values.
+
+    Attributes:
+        reference_points: (1, N, maps, 2): x and y of the center of each query cell over the width
+            and height of each map.
+        spatial_shapes: (maps, 2): height and width of each map.
+        level_start_index: (maps,): index of the first token of each map.
+    """
+
+    reference_points: Tensor
+    spatial_shapes: Tensor
+    level_start_index: Tensor
+
+    @classmethod
+    def build(
+        cls, queries: Sequence[Level], maps: Sequence[Level], like: Tensor
+    ) -> DeformableInputs:
+        """Compute them for the cells of some levels as queries, and some maps that are sampled.
+
+        Args:
+            queries: Levels whose cells are the queries.
+            maps: Levels that are sampled.
+            like: Sets device and type; half types get reference points in float32.
+        """
+        spatial_shapes = torch.tensor([level.grid for level in maps], device=like.device)
+        ends = spatial_shapes.prod(1).cumsum(0)
+        return cls(
+            get_reference_points(queries, maps, like.device, at_least_float32(like.dtype)),
+            spatial_shapes,
+            torch.cat([ends.new_zeros(1), ends[:-1]]),
+        )
+
+
+def get_reference_points(
+    queries: Sequence[Level],
+    maps: Sequence[Level],
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Where each query cell's centre lies in every key map.
+    """Compute where the center of each query cell lies in every map.
 
     In pixels first, so that the levels agree where an image is no multiple of every stride and
-    their maps reach over its edge by different amounts. ViT-Adapter takes such sizes not at all.
+    their maps reach over its edge by different amounts. ViT-Adapter does not take such sizes.
 
     Args:
-        queries: Levels whose cells ask.
-        keys: Levels whose maps are sampled.
+        queries: Levels whose cells are the queries.
+        maps: Levels that are sampled.
         device: Device of the points.
         dtype: Type of the points.
 
     Returns:
-        (1, N, keys, 2): x and y over the width and height of each key map, in [0, 1] inside it.
+        (1, N, maps, 2): x and y over the width and height of each map, in [0, 1] inside it.
     """
-    centres = torch.cat([_centres(level, device, dtype) for level in queries])
+    centers = torch.cat([_centers(level, device, dtype) for level in queries])
     extents = torch.tensor(
-        [(key.grid[1] * key.stride, key.grid[0] * key.stride) for key in keys],
+        [(level.grid[1] * level.stride, level.grid[0] * level.stride) for level in maps],
         dtype=dtype,
         device=device,
     )
-    return (centres[:, None] / extents)[None]
+    return (centers[:, None] / extents)[None]
 
 
-class SamplingPlaces(NamedTuple):
-    """What deformable attention is told about its queries and maps.
-
-    Attributes:
-        points: ``reference_points`` of the queries in the maps.
-        shapes: (maps, 2): height and width of each.
-        starts: (maps,): the first token of each.
-    """
-
-    points: Tensor
-    shapes: Tensor
-    starts: Tensor
-
-    @classmethod
-    def of(cls, queries: Sequence[Level], maps: Sequence[Level], like: Tensor) -> SamplingPlaces:
-        """Compute them for cells of some levels that sample some maps.
-
-        Args:
-            queries: Levels whose cells sample.
-            maps: Levels that are sampled.
-            like: Sets device and type; half types get points in float32.
-        """
-        shapes = torch.tensor([level.grid for level in maps], device=like.device)
-        ends = shapes.prod(1).cumsum(0)
-        starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-        points = reference_points(queries, maps, like.device, at_least_float32(like.dtype))
-        return cls(points, shapes, starts)
-
-
-def _centres(level: Level, device, dtype: torch.dtype) -> Tensor:
-    """(cells, 2): x and y of the centres of a map's cells, in pixels."""
+def _centers(level: Level, device: torch.device | None, dtype: torch.dtype) -> Tensor:
+    """(cells, 2): x and y of the centers of a map's cells, in pixels."""
     rows, columns = (
         (torch.arange(side, dtype=dtype, device=device) + 0.5) * level.stride for side in level.grid
     )

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 
 class SpatialPrior(nn.Module):
-    """A small convolutional pyramid beside the ViT (ViT-Adapter, section 3.3).
+    """Small convolutional feature pyramid beside the ViT (ViT-Adapter, section 3.3).
 
-    The stem is ResNet's in the form of three 3x3 convolutions; three more of stride 2 follow, and
-    a 1x1 convolution gives every map the ViT's width. Strides round up, so that the map of stride
-    16 has the ViT's grid at any size of image.
+    A stem of three 3x3 convolutions and max pooling, three more convolutions of stride 2, and a
+    1x1 convolution to the width of the ViT for every map. Sizes are rounded up, so that the map of
+    stride 16 has the grid of the ViT at any image size.
 
     Args:
         in_channels: Channels of the image.
-        channels: Channels of the stem; 2, 4 and 4 times as many follow.
+        channels: Channels of the stem; the stages have 2, 4 and 4 times as many.
         dims: Channels D of the ViT.
         norm_cfg: Norm of mmcv, for instance ``dict(type='SyncBN')``.
     """
@@ -38,7 +38,7 @@ class SpatialPrior(nn.Module):
         self.apply(init_convolution)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Give the maps of strides 4, 8, 16 and 32.
+        """Compute the maps of strides 4, 8, 16 and 32.
 
         Args:
             image: (B, C, H, W).
@@ -60,7 +60,7 @@ def build_batch_norm(norm_cfg: dict, channels: int) -> nn.Module:
 
 
 def init_convolution(module: nn.Module) -> None:
-    """Draw a convolution's weights from a normal of variance 2 / fan-out, as ViT-Adapter does."""
+    """Initialize a convolution from a normal of variance 2 / fan-out, as ViT-Adapter."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))

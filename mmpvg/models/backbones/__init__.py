@@ -1,7 +1,8 @@
-"""Backbones: they wire layers to arch names, taps and init_cfg."""
+"""Backbones. They need mmengine, and neither mmdet nor mmseg."""
 
 from .mpvg_vit import MPVGViT
 from .mpvg_vit_adapter import MPVGViTAdapter
+from .plain_vit import PlainViT
 from .vit_arch import VIT_ARCHS, ViTArch
 
-__all__ = ['VIT_ARCHS', 'MPVGViT', 'MPVGViTAdapter', 'ViTArch']
+__all__ = ['VIT_ARCHS', 'MPVGViT', 'MPVGViTAdapter', 'PlainViT', 'ViTArch']

@@ -29,12 +29,12 @@ class ViTArch:
 
     @classmethod
     def parse(cls, arch: str | Mapping | ViTArch) -> ViTArch:
-        """Read an arch from a config: a name in ``VIT_ARCHS``, or a mapping of the attributes.
+        """Read an arch from a config, a name in ``VIT_ARCHS`` or a mapping of the attributes.
 
         Raises:
-            ValueError: If the name or a key is unknown, a key missing, or a size not positive.
+            ValueError: If a name or key is unknown, a key is missing, or a size is not positive.
         """
-        if isinstance(arch, cls):
+        if isinstance(arch, ViTArch):
             return arch
         if isinstance(arch, str):
             if arch not in VIT_ARCHS:
@@ -57,7 +57,7 @@ class ViTArch:
 
 
 def with_deit_names(by_arch: Mapping[str, T]) -> dict[str, T]:
-    """Add an alias ``deit-*`` for every ``vit-*``: DeiT and DeiT III have the same sizes."""
+    """Add an alias ``deit-*`` for every ``vit-*``; DeiT and DeiT III have the same sizes."""
     return {**by_arch, **{name.replace('vit-', 'deit-'): v for name, v in by_arch.items()}}
 
 

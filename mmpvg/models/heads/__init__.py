@@ -1,4 +1,4 @@
-"""Heads that differ from upstream's. Upstream is imported when one is built, not before."""
+"""Heads that differ from those of mmseg, which is imported when one is built."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from torch import nn
 class SegmenterMaskHead(SegmenterMaskTransformerHead):
     """mmseg's head, initialized as in Segmenter's code (ICCV 2021, ``segm/model/decoder.py``).
 
-    Two differ in mmseg. The projections of patches and classes onto the space of the masks start
-    from a normal of standard deviation ``embed_dims ** -0.5`` (mmseg: 0.02). Queries, keys and
-    values start as every other linear layer does, from a truncated normal of 0.02 (mmseg: Xavier).
+    The projections of patches and classes start from a normal of standard deviation
+    ``embed_dims ** -0.5`` (mmseg: 0.02), and queries, keys and values from a truncated normal of
+    0.02 (mmseg: Xavier).
     """
 
     def init_weights(self) -> None:

@@ -1,4 +1,4 @@
-"""Plain torch layers: no registry, no config, nothing from mm* packages."""
+"""Layers in plain torch, without registry, configs or OpenMMLab packages."""
 
 from .attention import Attention, scaled_dot_product
 from .attention_bias import GaussianAttentionBias
@@ -22,7 +22,7 @@ from .relative_position import (
     DecomposedRelativePosition,
     RelativePositionMlp,
 )
-from .windows import Region, partition, place, window_regions
+from .windows import Region, window_partition, window_regions, window_unpartition
 
 __all__ = [
     'LAYER_NORM_EPS',
@@ -49,11 +49,11 @@ __all__ = [
     'build_layer_norm',
     'gaussian_flex_attention',
     'has_flex_attention',
-    'partition',
-    'place',
     'resize_position_embedding',
     'scaled_dot_product',
     'sinusoid_1d',
     'sinusoid_2d',
+    'window_partition',
     'window_regions',
+    'window_unpartition',
 ]

@@ -1,4 +1,4 @@
-"""Self-attention over a grid of tokens: everywhere or in windows, fused or spelt out."""
+"""Multi-head self-attention over a grid of tokens, global or in windows."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from mmpvg.utils.errors import UserError
 from .attention_bias import Axes, GaussianAttentionBias
 from .flex import gaussian_flex_attention
 from .relative_position import DecomposedRelativePosition, RelativePositionMlp
-from .windows import Grid, partition, place, window_regions
+from .windows import Grid, window_partition, window_regions, window_unpartition
 
 
 def scaled_dot_product(
     q: Tensor,
     k: Tensor,
     v: Tensor,
+    *,
     fused: bool = True,
     bias: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """Softmax attention, ``softmax(scale * q k^T + bias) v``.
+    """Scaled dot-product attention, ``softmax(scale * q k^T + bias) v``.
 
     Args:
-        q: Queries of shape (B, heads, N, d); ``k`` and ``v`` likewise.
-        k: Keys.
-        v: Values.
-        fused: Whether torch's fused kernel runs, or the equation spelt out (its test oracle).
+        q: Queries of shape (B, heads, N, d).
+        k: Keys of the same shape.
+        v: Values of the same shape.
+        fused: Whether to call torch's kernel, or to compute the equation step by step.
         bias: Added to the scaled logits, of shape ([B,] heads or 1, N, N), or None. Without one,
-            torch may take its flash kernel.
+            torch may use its flash kernel.
         scale: By default ``1 / sqrt(d)``.
 
     Returns:
@@ -38,8 +39,8 @@ def scaled_dot_product(
     """
     if bias is not None:
         bias = bias.to(q.dtype)
-    # On the CPU no fused kernel trains a bias, and the one that torch takes is slower than this.
-    # A trace is the same with gradients on and off.
+    # On CPUs torch has no fused kernel with a gradient of the bias, and what it runs instead is
+    # slower than this. A trace is the same with gradients on and off.
     trains_bias = bias is not None and bias.requires_grad and not torch.jit.is_tracing()
     if fused and not (trains_bias and q.device.type == 'cpu'):
         # Not expanded: torch pads a mask of odd width, and would pad every copy.
@@ -57,13 +58,17 @@ class Attention(nn.Module):
     Args:
         dims: Channels D.
         num_heads: Number of heads; must divide ``dims``.
-        window_size: Side of the windows attention stays in, in patches; 0 for global attention.
-        fused: See ``scaled_dot_product``.
-        bias: The Gaussian bias added to the logits, or None. In windows it is the window's own.
-        rel_pos: Relative position added to the logits, or None; likewise.
+        window_size: Side of the attention windows in patches; 0 for global attention.
+        bias: Gaussian bias of the logits, or None.
+        rel_pos: Relative position added to the logits, or None.
         qkv_bias: Whether queries, keys and values have a bias.
         flex: Whether global attention with the Gaussian bias runs torch's ``flex_attention`` on
-            CUDA, which keeps no table of all pairs.
+            CUDA, without a table of all pairs of tokens.
+
+    Attributes:
+        fused: Whether torch's fused kernels run (True), or attention is computed step by step, as
+            counters of operations need it. To switch a model, set it on every ``Attention`` of
+            ``model.modules()``.
 
     Raises:
         ValueError: If ``dims`` is not divisible by ``num_heads``, or ``window_size`` is negative.
@@ -74,7 +79,7 @@ class Attention(nn.Module):
         dims: int,
         num_heads: int,
         window_size: int = 0,
-        fused: bool = True,
+        *,
         bias: GaussianAttentionBias | None = None,
         rel_pos: RelativePositionMlp | DecomposedRelativePosition | None = None,
         qkv_bias: bool = True,
@@ -90,7 +95,7 @@ class Attention(nn.Module):
             raise UserError(f'window_size must be 0 (global) or positive, got {window_size}')
         self.num_heads = num_heads
         self.window_size = window_size
-        self.fused = fused
+        self.fused = True
         self.flex = flex
         self.qkv = nn.Linear(dims, 3 * dims, bias=qkv_bias)
         self.proj = nn.Linear(dims, dims)
@@ -110,36 +115,38 @@ class Attention(nn.Module):
         """
         if not self.window_size or max(grid) <= self.window_size:
             return self._attend(x, grid)
-        # Cut before the projections, so that D channels are moved and not 3D.
-        maps, out = x.unflatten(1, grid), None
-        # An offset is an offset, so windows cut off at the edge have a part of the others' bias.
+        # Partitioned before the projections, so that D channels are moved and not 3D.
+        maps = x.unflatten(1, grid)
+        out: Tensor | None = None
+        # Smaller windows at the edge have a part of the others' bias.
         axes = None if self.bias is None else self.bias.axes((self.window_size,) * 2)
         for region in window_regions(grid, self.window_size):
-            attended = self._attend(partition(maps, region), region.size, axes)
-            if out is None:
-                out = attended.new_empty(maps.shape)
-            place(attended, region, out)
+            attended = self._attend(window_partition(maps, region), region.size, axes)
+            out = attended.new_empty(maps.shape) if out is None else out
+            window_unpartition(attended, region, out)
+        assert out is not None
         return out.flatten(1, 2)
 
     def _attend(self, x: Tensor, grid: Grid, axes: Axes | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, D), every token seeing all N: those of a grid or of a window."""
+        """(B, N, D) -> (B, N, D), attention among all N tokens of a grid or of a window."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        if self.flex and self.fused and q.is_cuda and not self.window_size:
+        flex = self.flex and self.fused and q.is_cuda and not self.window_size
+        if flex and self.bias is not None:
             out = gaussian_flex_attention(q, k, v, self.bias, grid)
         elif self.fused and isinstance(self.rel_pos, DecomposedRelativePosition):
             q, k = self.rel_pos.augment(q, k, grid)
-            bias, width = self._pair_bias(q, grid, axes, False), v.shape[-1]
-            # As wide as the keys, or torch would take none of its fused kernels.
+            bias, width = self._pair_bias(q, grid, axes, decomposed=False), v.shape[-1]
+            # As wide as the keys, or torch would use none of its fused kernels.
             v = F.pad(v, (0, k.shape[-1] - width))
-            out = scaled_dot_product(q, k, v, True, bias, scale=1.0)[..., :width]
+            out = scaled_dot_product(q, k, v, bias=bias, scale=1.0)[..., :width]
         else:
-            out = scaled_dot_product(q, k, v, self.fused, self._pair_bias(q, grid, axes))
+            out = scaled_dot_product(q, k, v, fused=self.fused, bias=self._pair_bias(q, grid, axes))
         return self.proj(out.transpose(1, 2).flatten(2))
 
     def _pair_bias(
-        self, q: Tensor, grid: Grid, axes: Axes | None, decomposed: bool = True
+        self, q: Tensor, grid: Grid, axes: Axes | None, *, decomposed: bool = True
     ) -> Tensor | None:
-        """What is added to the logits as a table of pairs, ([B,] heads or 1, N, N), or None."""
+        """Bias of the logits for all pairs of tokens, ([B,] heads or 1, N, N), or None."""
         num_extra = q.shape[2] - grid[0] * grid[1]
         terms = [] if self.bias is None else [self.bias(grid, num_extra, axes)]
         if isinstance(self.rel_pos, RelativePositionMlp):

@@ -1,4 +1,4 @@
-"""The pre-norm transformer block."""
+"""Pre-norm transformer block."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """``x + attn(norm1(x) + pe)``, then ``x + mlp(norm2(x))``; the MLP never receives the PE.
+    """Transformer block: ``x + attn(norm1(x) + pe)``, then ``x + mlp(norm2(x))``.
 
     Args:
         dims: Channels D.
         attention: The attention.
         mlp_ratio: Hidden channels of the MLP over D.
-        drop_path_rate: Rate of stochastic depth on both branches.
-        layer_scale: What the ``LayerScale`` of both branches starts from; None for none.
-        eps: Of both LayerNorms.
+        drop_path_rate: Stochastic depth rate of both branches.
+        layer_scale_init_value: Initial value of the ``LayerScale`` of both branches; None for no
+            LayerScale.
+        eps: Epsilon of both LayerNorms.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Block(nn.Module):
         attention: Attention,
         mlp_ratio: float = 4.0,
         drop_path_rate: float = 0.0,
-        layer_scale: float | None = None,
+        layer_scale_init_value: float | None = None,
         eps: float = LAYER_NORM_EPS,
     ) -> None:
         super().__init__()
@@ -56,9 +57,8 @@ class Block(nn.Module):
         self.attn = attention
         self.norm2 = build_layer_norm(dims, eps)
         self.mlp = Mlp(dims, int(dims * mlp_ratio))
-        scaled = layer_scale is not None
-        self.ls1 = LayerScale(dims, layer_scale) if scaled else nn.Identity()
-        self.ls2 = LayerScale(dims, layer_scale) if scaled else nn.Identity()
+        self.ls1 = _layer_scale(dims, layer_scale_init_value)
+        self.ls2 = _layer_scale(dims, layer_scale_init_value)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, pe: Tensor | None, grid: Grid) -> Tensor:
@@ -77,3 +77,7 @@ class Block(nn.Module):
             y = y + pe
         x = x + self.drop_path(self.ls1(self.attn(y, grid)))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+
+
+def _layer_scale(dims: int, init_value: float | None) -> nn.Module:
+    return nn.Identity() if init_value is None else LayerScale(dims, init_value)

@@ -8,9 +8,9 @@ from mmpvg.utils.errors import UserError
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch for whole samples while training (stochastic depth, ECCV 2016).
+    """Stochastic depth: drops a residual branch per sample while training (ECCV 2016).
 
-    Kept branches are scaled by 1 / (1 - rate), so that the expectation stays.
+    Kept branches are scaled by 1 / (1 - rate).
 
     Args:
         rate: Probability of dropping, in [0, 1).
@@ -26,7 +26,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop the branch x, of shape (B, ...), for some of the samples."""
+        """Apply to a branch of shape (B, ...)."""
         if self.rate == 0 or not self.training:
             return x
         keep = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(1 - self.rate)

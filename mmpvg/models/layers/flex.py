@@ -1,9 +1,10 @@
-"""Attention with the Gaussian bias computed inside the kernel, for CUDA."""
+"""Attention with the Gaussian bias in torch's ``flex_attention``, for CUDA."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,29 +24,30 @@ def gaussian_flex_attention(
     v: Tensor,
     bias: GaussianAttentionBias,
     grid: Grid,
+    *,
     compiled: bool = True,
 ) -> Tensor:
-    """Softmax attention with the Gaussian bias, without a table of all pairs of tokens.
+    """Scaled dot-product attention with the Gaussian bias, without a table of all pairs of tokens.
 
     The kernel reads the two axes' tables, (heads, h, h) and (heads, w, w), and multiplies. At
     64x64 patches that is 8192 numbers a head, where a mask has 16.8 million.
 
     Args:
-        q: Queries of shape (B, heads, num_extra + h*w, d); ``k`` and ``v`` likewise.
-        k: Keys.
-        v: Values.
+        q: Queries of shape (B, heads, num_extra + h*w, d).
+        k: Keys of the same shape.
+        v: Values of the same shape.
         bias: The bias.
         grid: (h, w), in patches.
-        compiled: Whether the kernel is compiled. Uncompiled it is slow and for tests.
+        compiled: Whether the kernel is compiled; False is slow, for tests.
 
     Returns:
         (B, heads, N, d).
     """
     num_extra = q.shape[2] - grid[0] * grid[1]
-    # A tensor: a number would be compiled in, and every width of image compile a kernel of its own.
+    # A tensor: a number would be a constant of the kernel, which every image width compiles again.
     width = torch.tensor(grid[1], device=q.device)
     rows, columns = bias.axes(grid)
-    # One Gaussian for all heads is handed over as one a head: the kernel indexes by head.
+    # The kernel indexes by head, also where the heads share one Gaussian.
     rows, columns = (axis.expand(q.shape[1], -1, -1).contiguous() for axis in (rows, columns))
 
     def add_gaussian(score, batch, head, query, key):
@@ -60,7 +62,8 @@ def gaussian_flex_attention(
 
 
 @cache
-def _kernel(compiled: bool) -> Callable[..., Tensor]:
+def _kernel(compiled: bool) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention) if compiled else flex_attention
+    kernel: Callable[..., Any] = flex_attention
+    return torch.compile(kernel) if compiled else kernel

@@ -1,4 +1,4 @@
-"""A learnable scale on a residual branch."""
+"""LayerScale."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 
 class LayerScale(nn.Module):
-    """``gamma * x``, one factor a channel (CaiT, ICCV 2021; in DeiT III and DINOv2 too).
+    """Learnable scale per channel on a residual branch (CaiT, ICCV 2021).
 
     Args:
         dims: Channels D.
-        init: What every factor starts from.
+        init_value: Initial value of the scale.
     """
 
-    def __init__(self, dims: int, init: float) -> None:
+    def __init__(self, dims: int, init_value: float) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((dims,), float(init)))
+        self.gamma = nn.Parameter(torch.full((dims,), float(init_value)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale (..., D)."""

@@ -1,28 +1,27 @@
-"""LayerNorm over tokens and over feature maps, with this project's default eps."""
+"""LayerNorm over tokens and over feature maps."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# ViT, DeiT, MAE and both PE papers; mmcv's norm builder would silently give 1e-5.
+# Of ViT, DeiT and MAE. mmcv's norm builder would set 1e-5.
 LAYER_NORM_EPS = 1e-6
 
 
 def build_layer_norm(dims: int, eps: float = LAYER_NORM_EPS) -> nn.LayerNorm:
-    """LayerNorm over the last axis of (..., D), weight 1, bias 0."""
+    """Build a LayerNorm over the last axis of (..., D)."""
     return nn.LayerNorm(dims, eps=eps)
 
 
 class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of a (B, C, H, W) map, as in ViTDet's pyramid.
 
-    The result is contiguous: mmcv's RoIAlign reads memory as if every map were, and pools garbage
-    from a channels-last one without an error.
+    The output is contiguous, which mmcv's RoIAlign assumes without a check.
 
     Args:
         channels: Channels C.
-        eps: Added to the variance.
+        eps: Epsilon, added to the variance.
     """
 
     def __init__(self, channels: int, eps: float = LAYER_NORM_EPS) -> None:

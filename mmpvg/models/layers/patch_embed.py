@@ -1,4 +1,4 @@
-"""From an image to patch tokens."""
+"""Patch embedding."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .windows import Grid
 
 
 class PatchEmbed(nn.Module):
-    """Cut an image of any size into patches and project each.
+    """Patch embedding of images of any size.
 
-    An image that is no multiple of the patch is padded with zeros at the right and the bottom, so
-    the grid is (ceil(H / P), ceil(W / P)).
+    Images are padded with zeros at the right and the bottom to a multiple of the patch, so the grid
+    is (ceil(H / P), ceil(W / P)).
 
     Args:
-        patch_size: Side P of a patch, in pixels, or a pair of equal sides.
+        patch_size: Side P of a patch in pixels, or a pair of equal sides.
         in_channels: Channels of the image.
         dims: Channels D of a token.
 
@@ -34,7 +34,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, dims, self.patch_size, stride=self.patch_size)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Grid]:
-        """Embed.
+        """Embed images.
 
         Args:
             image: (B, C, H, W).
@@ -61,13 +61,13 @@ class PatchEmbed(nn.Module):
             image = F.pad(image, (0, pad_right, 0, pad_bottom))
         tokens = self.proj(image)
         grid = spatial_size(tokens)
-        # Contiguous, or every residual sum of the network would inherit the conv's channels-first
-        # strides and every LayerNorm would copy.
+        # Contiguous, or the residual stream would inherit the convolution's strides, and every
+        # LayerNorm would copy it.
         return tokens.flatten(2).transpose(1, 2).contiguous(), grid
 
 
 def square_side(patch_size: int | Sequence[int]) -> int:
-    """Give the side of a patch, in pixels, from a number or a pair of equal sides.
+    """Side of a patch in pixels, from a number or a pair of equal sides.
 
     Raises:
         ValueError: If it is not positive, or the sides differ.

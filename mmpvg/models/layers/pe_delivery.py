@@ -1,7 +1,6 @@
-"""How the position embedding (PE) reaches the blocks: default, LaPE, PVG, MPVG, and between.
+"""Delivery of the position embedding (PE) to the blocks: default, LaPE, PVG, MPVG, and ablations.
 
-Everything about the PE happens here, before the first block. A block is handed its own entry and
-does not know which method is running.
+The PE of every block is computed before the first block runs; blocks do not know the method.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from .norm import LAYER_NORM_EPS, build_layer_norm
 
 @dataclass(frozen=True)
 class PEDeliveryPlan:
-    """The switches that the papers ablate.
+    """Switches of the delivery, as ablated in the papers.
 
-    Notation of the MPVG paper: ``pos`` is the PE table on the image's grid, ``LN_p,l`` the PE norm
-    of block l, ``p_l`` what block l receives.
+    In the notation of the MPVG paper ``pos`` is the PE on the grid of the image, ``LN_p,l`` the PE
+    LayerNorm of block l, and ``p_l`` the PE that is added in block l.
 
     Attributes:
-        at_input: Whether the first block's input is tokens + pos, or the tokens alone.
-        first_block: The first block that receives PE through its own norm: 0 for LaPE, 1 for PVG
-            and MPVG; None for no layer-wise delivery.
+        at_input: Whether pos is added to the input of the first block.
+        first_block: First block that receives the PE through a PE LayerNorm, as all after it: 0 for
+            LaPE, 1 for PVG and MPVG; None for no layer-wise delivery.
         hierarchical: Whether ``p_l = LN_p,l(p_{l-1})``, starting from pos, or
             ``p_l = LN_p,l(pos)``.
-        last_norm: What the last norm receives through a PE norm of its own: ``'pos'`` for the raw
-            table (MPVG), a block index k for ``p_k`` (Table "which PE at the last norm"), or None.
+        last_norm: What is added after the last LayerNorm, through a PE LayerNorm of its own:
+            ``'pos'`` (MPVG), a block index k for ``p_k``, or None.
     """
 
     at_input: bool = True
@@ -41,16 +40,16 @@ class PEDeliveryPlan:
 
     @classmethod
     def parse(cls, delivery: str | Mapping | PEDeliveryPlan) -> PEDeliveryPlan:
-        """Read a delivery from a config.
+        """Read a plan from a config.
 
         Args:
-            delivery: A name in ``PE_DELIVERIES``, or a mapping of the attributes above. A
-                mapping may start from a name: ``dict(base='mpvg', hierarchical=False)``.
+            delivery: A name in ``PE_DELIVERIES``, or a mapping of the attributes above, which may
+                start from a name: ``dict(base='mpvg', hierarchical=False)``.
 
         Raises:
             ValueError: If a name or key is unknown.
         """
-        if isinstance(delivery, cls):
+        if isinstance(delivery, PEDeliveryPlan):
             return delivery
         if isinstance(delivery, str):
             if delivery not in PE_DELIVERIES:
@@ -70,11 +69,10 @@ class PEDeliveryPlan:
         return cls(**{**known, **switches})
 
     def check(self, depth: int) -> None:
-        """Hold the plan against the depth of a network.
+        """Check the plan against the depth of a network.
 
         Raises:
-            ValueError: If a block is named that the network does not have, or ``last_norm`` asks
-                for the PE of a block that receives none.
+            ValueError: If a block is out of range, or ``last_norm`` names a block without PE.
         """
         first = self.first_block
         if first is not None and not 0 <= first < depth:
@@ -96,21 +94,24 @@ class PEDeliveryPlan:
 
 
 PE_DELIVERIES = {
-    # ViT, DeiT: once, at the input.
+    # ViT, DeiT: at the input alone.
     'default': PEDeliveryPlan(),
-    # LaPE, ICCV 2023: to every block through its own norm, not at the input.
+    # LaPE, ICCV 2023: in every block, not at the input.
     'lape': PEDeliveryPlan(at_input=False, first_block=0),
-    # MPVG paper, AAAI 2025: at the input and to every block but the first.
+    # PVG, AAAI 2025: at the input and in every block but the first.
     'pvg': PEDeliveryPlan(first_block=1),
-    # MPVG: as PVG, and the raw table to the last norm.
+    # MPVG, AAAI 2025: as PVG, and pos after the last LayerNorm.
     'mpvg': PEDeliveryPlan(first_block=1, last_norm='pos'),
-    # No PE at all, for networks that have relative positions alone.
+    # For networks with relative positions alone.
     'none': PEDeliveryPlan(at_input=False),
 }
 
 
 class DeliveredPE(NamedTuple):
-    """Where the PE goes in one forward pass; every tensor has shape (1, N, D), None means no PE."""
+    """PE of one forward pass: at the input, in every block, after the last LayerNorm.
+
+    Tensors have shape (1, N, D); None is no PE.
+    """
 
     input: Tensor | None
     blocks: list[Tensor | None]
@@ -118,16 +119,19 @@ class DeliveredPE(NamedTuple):
 
 
 class PEDelivery(nn.Module):
-    """The PE norms, and the chain that runs through them.
+    """PE LayerNorms, which compute the PE of every block.
+
+    A PE LayerNorm has 2 D parameters. LaPE has one in each of the L blocks, PVG in each but block
+    0, and MPVG one more after the last LayerNorm.
 
     Args:
-        plan: Which way the PE travels.
-        depth: Number of blocks L of the whole network.
+        plan: The switches of the delivery.
+        depth: Number of blocks L of the network.
         dims: Channels D.
-        num_blocks: How many of the blocks are built, all by default. No norm is made for the
-            others, so that no parameter is left unused.
-        last_norm: Whether the network has a last norm to deliver to; likewise.
-        eps: Of the PE norms.
+        num_blocks: How many of the blocks are built, all by default. The others have no PE
+            LayerNorm, so that no parameter is unused.
+        last_norm: Whether the PE after the last block is used.
+        eps: Epsilon of the PE LayerNorms.
 
     Raises:
         ValueError: If the plan does not fit the depth.
@@ -138,6 +142,7 @@ class PEDelivery(nn.Module):
         plan: PEDeliveryPlan,
         depth: int,
         dims: int,
+        *,
         num_blocks: int | None = None,
         last_norm: bool = True,
         eps: float = LAYER_NORM_EPS,
@@ -147,7 +152,7 @@ class PEDelivery(nn.Module):
         self.plan = plan
         self.num_blocks = depth if num_blocks is None else num_blocks
         first = depth if plan.first_block is None else plan.first_block
-        # Keyed by the block they serve, so that `block_norms.3` belongs to block 3.
+        # By block, so that `block_norms.3` is that of block 3.
         self.block_norms = nn.ModuleDict(
             {str(block): build_layer_norm(dims, eps) for block in range(first, self.num_blocks)}
         )
@@ -156,14 +161,14 @@ class PEDelivery(nn.Module):
 
     @property
     def delivers(self) -> bool:
-        """Whether the PE arrives anywhere."""
+        """Whether the PE is used anywhere."""
         return self.plan.at_input or len(self.block_norms) > 0 or self.last_norm is not None
 
     def forward(self, pos: Tensor) -> DeliveredPE:
-        """Run the LayerNorm chain on a PE that is already on the image's grid.
+        """Compute the PE of every block.
 
-        The resize comes first and the norms second: LN(resize(pos)), which differs from
-        resize(LN(pos)) away from the native grid ([open] in the papers).
+        The PE is resized first, LN(resize(pos)), which differs from resize(LN(pos)) at other grids
+        than the native one ([open] in the papers).
 
         Args:
             pos: PE of shape (1, N, D).
@@ -176,5 +181,5 @@ class PEDelivery(nn.Module):
         last = None
         if self.last_norm is not None:
             source = self.plan.last_norm
-            last = self.last_norm(pos if source == 'pos' else blocks[source])
+            last = self.last_norm(blocks[source] if isinstance(source, int) else pos)
         return DeliveredPE(pos if self.plan.at_input else None, blocks, last)

@@ -1,4 +1,4 @@
-"""From tokens to one vector: average, GeM and GGeM pooling."""
+"""Average, GeM and GGeM pooling of tokens."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from .precision import upcast
 
 
 class GeneralizedMeanPooling(nn.Module):
-    """Generalized mean over tokens, with one exponent per channel group (GGeM, arXiv 2212.04114).
+    """Generalized mean pooling with one exponent per channel group (GGeM, arXiv 2212.04114).
 
     For channel c in group g::
 
         f_c = (mean over tokens t of max(x_tc, eps) ** p_g) ** (1 / p_g)
 
-    One group is GeM, as many groups as heads is GGeM. p = 1 is the mean of the clamped values, a
-    large p comes close to the maximum. Groups are contiguous, since a head's channels are ([open]
-    in the paper).
+    One group is GeM, one group per head is GGeM. Groups are contiguous, as the channels of a head
+    ([open] in the paper).
 
-    Half types are computed in float32, under autocast too, and through logarithms: no power of an
-    activation is ever formed, so neither values nor gradients overflow.
+    Computed in float32 or more, also under autocast, and through logarithms, so that neither values
+    nor gradients overflow.
 
     Args:
         channels: Channels C.
         groups: Number of groups; must divide ``channels``.
-        p: Exponent to start from, at least 1.
-        learnable: Whether the exponents are trained. They carry no weight decay.
-        eps: Least value; smaller ones count as this.
+        p: Initial exponent, at least 1.
+        learnable: Whether the exponents are trained, without weight decay.
+        eps: Smaller values are clamped to it.
 
     Raises:
         ValueError: If ``groups`` does not divide ``channels``, ``p`` is below 1 or ``eps`` is not
@@ -43,6 +42,7 @@ class GeneralizedMeanPooling(nn.Module):
         channels: int,
         groups: int = 1,
         p: float = 3.0,
+        *,
         learnable: bool = True,
         eps: float = 1e-6,
     ) -> None:
@@ -63,13 +63,13 @@ class GeneralizedMeanPooling(nn.Module):
             self.register_buffer('p', exponents)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Pool.
+        """Pool tokens.
 
         Args:
             tokens: Patch tokens of shape (B, N, C), without a class token.
 
         Returns:
-            (B, C), of the type of the tokens.
+            (B, C), in the type of the tokens.
 
         Raises:
             ValueError: If the tokens have another width than the module was built for.

@@ -1,4 +1,4 @@
-"""The position-embedding (PE) table and the one resize function everything uses."""
+"""Position embedding (PE) table, its resize, and sinusoids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpvg.utils.errors import UserError
+from mmpvg.utils.errors import UserError, check_choice
 
 from .precision import upcast
 from .windows import Grid
@@ -21,17 +21,17 @@ INTERPOLATE_MODES = ('bicubic', 'bilinear', 'nearest', 'nearest-exact', 'area')
 def resize_position_embedding(table: Tensor, grid: Grid, mode: str = 'bicubic') -> Tensor:
     """Resize a PE table to another grid.
 
-    One kernel for every caller: ``align_corners=False``, no antialiasing, half types computed in
-    float32, and the identity (the same tensor) at the table's own grid.
+    ``align_corners=False``, no antialiasing, half types computed in float32. At its own grid the
+    table itself is returned.
 
     Args:
-        table: PE of shape (1, H, W, D), one vector per patch. The grid is part of the shape, so two
-            grids with the same number of tokens cannot be mistaken for one another.
-        grid: The wanted (h, w), in patches.
+        table: PE of shape (1, H, W, D). The grid is part of the shape, so that grids with the same
+            number of tokens cannot be confused.
+        grid: New grid (h, w) in patches.
         mode: One of ``INTERPOLATE_MODES``.
 
     Returns:
-        PE of shape (1, h, w, D), of the table's type.
+        PE of shape (1, h, w, D), in the type of the table.
 
     Raises:
         ValueError: If the table is not 4-D or the grid has a side below 1.
@@ -53,7 +53,7 @@ def resize_position_embedding(table: Tensor, grid: Grid, mode: str = 'bicubic') 
 
 
 def sinusoid_1d(num_positions: int, dims: int) -> Tensor:
-    """The 1-D sinusoid of "Attention Is All You Need": sine in even channels, cosine in odd.
+    """1-D sinusoid of "Attention Is All You Need": sine in even channels, cosine in odd ones.
 
     Args:
         num_positions: Number of positions N.
@@ -70,10 +70,10 @@ def sinusoid_1d(num_positions: int, dims: int) -> Tensor:
 
 
 def sinusoid_2d(grid: Grid, dims: int) -> Tensor:
-    """The 2-D sinusoid of LaPE: half the channels for the width, half for the height, base 1e4.
+    """2-D sinusoid of LaPE: half of the channels for the width, half for the height, base 1e4.
 
-    Within a half, sines are in even channels and cosines in odd ones, as in LaPE's code. MAE's and
-    MoCo v3's sinusoids have all sines of an axis before its cosines.
+    In each half, sines are in even channels and cosines in odd ones, as in LaPE's code. In the
+    sinusoids of MAE and MoCo v3 the sines of an axis come before its cosines.
 
     Args:
         grid: (h, w), in patches.
@@ -92,21 +92,19 @@ def sinusoid_2d(grid: Grid, dims: int) -> Tensor:
 
 
 class PositionEmbedding(nn.Module):
-    """The PE of the whole network: one table, resized to the grid of the image at hand.
+    """Position embedding of a network: a table that is resized to the grid of the image.
 
-    The table has shape (1, h, w, D): its grid is its shape, in memory and in a checkpoint. A
-    checkpoint saved at another grid is resized while loading.
-
-    A sinusoid is computed at the native grid and resized like a learnable table, so that a place in
-    the image keeps its code at every resolution ([open] in the papers).
+    The table has shape (1, h, w, D), in checkpoints too; one of another grid is resized while
+    loading. A sinusoid is computed at the native grid and resized like a learnable table ([open] in
+    the papers).
 
     Args:
         grid: Native (h, w), in patches.
         dims: Channels D.
         pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``. Sinusoids are fixed.
-        cls_token: Whether a class token has a row of its own. It is learnable beside a learnable
-            table, position 0 of a 1-D sinusoid and zero for a 2-D one (LaPE, ICCV 2023).
-        interpolate_mode: Kernel of ``resize_position_embedding``.
+        cls_token: Whether the class token has a PE: a learnable one with a learnable table,
+            position 0 of a 1-D sinusoid, zero with a 2-D one (LaPE, ICCV 2023).
+        interpolate_mode: Mode of ``resize_position_embedding``.
 
     Raises:
         ValueError: If ``pe_type`` or ``interpolate_mode`` is unknown, or ``dims`` does not suit the
@@ -118,17 +116,13 @@ class PositionEmbedding(nn.Module):
         grid: Grid,
         dims: int,
         pe_type: str = 'learnable',
+        *,
         cls_token: bool = False,
         interpolate_mode: str = 'bicubic',
     ) -> None:
         super().__init__()
-        if pe_type not in PE_TYPES:
-            raise UserError(f'unknown pe_type {pe_type!r}; choose one of {", ".join(PE_TYPES)}')
-        if interpolate_mode not in INTERPOLATE_MODES:
-            raise UserError(
-                f'unknown interpolate_mode {interpolate_mode!r}; choose one of '
-                f'{", ".join(INTERPOLATE_MODES)}'
-            )
+        check_choice('pe_type', pe_type, PE_TYPES)
+        check_choice('interpolate_mode', interpolate_mode, INTERPOLATE_MODES)
         self.interpolate_mode = interpolate_mode
         h, w = grid
         if pe_type == 'learnable':
@@ -151,22 +145,22 @@ class PositionEmbedding(nn.Module):
         return self.table.shape[1], self.table.shape[2]
 
     def reset_parameters(self) -> None:
-        """Draw the learnable rows from a normal of standard deviation 0.02, truncated at +-2."""
+        """Initialize learnable parameters from a truncated normal of standard deviation 0.02."""
         for rows in self.parameters():
             nn.init.trunc_normal_(rows, std=0.02)
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters of this module that carry no weight decay."""
+        """Parameters of this module without weight decay."""
         return {name for name, _ in self.named_parameters()}
 
     def forward(self, grid: Grid) -> Tensor:
-        """Give the PE of an image.
+        """Compute the PE of a grid.
 
         Args:
             grid: (h, w) of the image, in patches.
 
         Returns:
-            PE of shape (1, [1 +] h*w, D), the class token's row first where there is one.
+            PE of shape (1, [1 +] h*w, D), that of the class token first.
         """
         pos = resize_position_embedding(self.table, grid, self.interpolate_mode).flatten(1, 2)
         return pos if self.cls_row is None else torch.cat((self.cls_row, pos), dim=1)
@@ -185,7 +179,7 @@ class PositionEmbedding(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
-        """Show grid, channels and kernel."""
+        """Show grid, channels and mode."""
         h, w = self.grid
         return f'grid=({h}, {w}), dims={self.table.shape[3]}, mode={self.interpolate_mode}'
 

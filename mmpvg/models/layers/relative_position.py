@@ -1,6 +1,8 @@
-"""Relative position in the attention logits: timm's MLP of offsets, and ViTDet's decomposed one."""
+"""Relative position in the attention logits: timm's MLP, and ViTDet's decomposed tables."""
 
 from __future__ import annotations
+
+from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +17,10 @@ RELATIVE_POSITIONS = ('mlp', 'decomposed')
 
 
 class RelativePositionMlp(nn.Module):
-    """A bias that a small MLP computes from the offset between two tokens.
+    """Relative position bias computed by an MLP from the offset between two tokens.
 
-    That of timm's ``vit_relpos_*`` models, after Swin V2: the offset (query minus key, in patches)
-    enters as ``sign(d) * log(1 + |d|)`` along each axis. So it is defined at any grid, and inside a
-    window it is the window's own offsets.
+    As in timm's ``vit_relpos_*`` models, after Swin V2: the offset (query minus key, in patches)
+    enters as ``sign(d) * log(1 + |d|)`` along each axis. Defined at any grid.
 
     Args:
         num_heads: Attention heads.
@@ -28,14 +29,14 @@ class RelativePositionMlp(nn.Module):
 
     def __init__(self, num_heads: int, hidden_dims: int = 128) -> None:
         super().__init__()
-        # Named as timm's.
-        self.mlp = nn.Sequential()
-        self.mlp.add_module('fc1', nn.Linear(2, hidden_dims))
-        self.mlp.add_module('act', nn.ReLU())
-        self.mlp.add_module('fc2', nn.Linear(hidden_dims, num_heads))
+        # Names as in timm.
+        layers = dict(
+            fc1=nn.Linear(2, hidden_dims), act=nn.ReLU(), fc2=nn.Linear(hidden_dims, num_heads)
+        )
+        self.mlp = nn.Sequential(OrderedDict(layers))
 
     def forward(self, grid: Grid, num_extra: int = 0) -> Tensor:
-        """Give the bias of a grid, or of a window.
+        """Compute the bias of a grid, or of a window.
 
         Args:
             grid: (h, w), in patches.
@@ -46,45 +47,38 @@ class RelativePositionMlp(nn.Module):
             (heads, num_extra + h*w, num_extra + h*w), in float32; in float64 where the module is.
         """
         h, w = grid
-        with torch.autocast(self.mlp.fc1.weight.device.type, enabled=False):
-            offsets = self._log_offsets(grid).to(self.mlp.fc1.weight.dtype)
+        weight = next(self.parameters())
+        with torch.autocast(weight.device.type, enabled=False):
+            offsets = _log_offsets(grid, weight).to(weight.dtype)
             table = upcast(self.mlp(offsets)).permute(2, 0, 1)  # (heads, 2h - 1, 2w - 1)
-            # Of query i and key j the offset is i - j, at place i - j + h - 1: windows of the
-            # mirrored table, the first for the last query. A view, so no index of all pairs.
+            # The offset of query i and key j, i - j, is at index i - j + h - 1: windows of the
+            # flipped table, the first for the last query. A view, without an index of all pairs.
             pairs = table.flip(1, 2).unfold(1, h, 1).unfold(2, w, 1).flip(1, 2)
         bias = pairs.flatten(3).flatten(1, 2)
         return F.pad(bias, (num_extra, 0, num_extra, 0)) if num_extra else bias
 
-    def _log_offsets(self, grid: Grid) -> Tensor:
-        """(2h - 1, 2w - 1, 2)."""
-        weight = self.mlp.fc1.weight
-        dtype = at_least_float32(weight.dtype)
-        along = (torch.arange(1 - n, n, device=weight.device, dtype=dtype) for n in grid)
-        offsets = torch.stack(torch.meshgrid(*along, indexing='ij'), dim=2)
-        return offsets.sign() * offsets.abs().log1p()
-
 
 class DecomposedRelativePosition(nn.Module):
-    """``q_i . R_h[dh] + q_i . R_w[dw]``: ViTDet's relative position (ECCV 2022, after MViTv2).
+    """Decomposed relative position of ViTDet: ``q_i . R_h[dh] + q_i . R_w[dw]`` (ECCV 2022).
 
-    With global attention the tables are resized linearly from their native grid to the image's. In
-    windows they are not: an offset is an offset, and a window at the edge sees a part of them.
+    With global attention the tables are resized linearly from their native grid to that of the
+    image. In windows they are not resized: a smaller window at the edge uses a part of them.
 
     Args:
-        grid: Native (h, w), in patches: that of the image, or the window's.
+        grid: Native (h, w) in patches, of the image or of a window.
         head_dims: Channels d of a head.
         resize: Whether the tables are resized to the grid of the image.
     """
 
-    def __init__(self, grid: Grid, head_dims: int, resize: bool = True) -> None:
+    def __init__(self, grid: Grid, head_dims: int, *, resize: bool = True) -> None:
         super().__init__()
         self.resize = resize
-        # As ViTDet: nothing at first.
+        # Zero at first, as in ViTDet.
         self.rows = nn.Parameter(torch.zeros(2 * grid[0] - 1, head_dims))
         self.columns = nn.Parameter(torch.zeros(2 * grid[1] - 1, head_dims))
 
     def forward(self, q: Tensor, grid: Grid) -> Tensor:
-        """Give the term as a table of all pairs.
+        """Compute the term for all pairs of tokens.
 
         Args:
             q: Queries of shape (B, heads, num_extra + h*w, d), not scaled.
@@ -99,14 +93,14 @@ class DecomposedRelativePosition(nn.Module):
         return F.pad(term, (num_extra, 0, num_extra, 0))
 
     def augment(self, q: Tensor, k: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Give queries and keys whose plain product is ``q k^T / sqrt(d)`` with the term in it.
+        """Augment queries and keys so that their product is ``q k^T / sqrt(d)`` plus the term.
 
-        A key carries its row and its column as one-hot vectors, a query its products with every row
-        and column: d + h + w channels instead of a table of all pairs.
+        A key gets its row and column as one-hot vectors, a query its products with every row and
+        column: d + h + w channels instead of a table of all pairs.
 
         Args:
             q: Queries of shape (B, heads, num_extra + h*w, d), not scaled.
-            k: Keys, likewise.
+            k: Keys of the same shape.
             grid: (h, w), in patches.
 
         Returns:
@@ -123,7 +117,7 @@ class DecomposedRelativePosition(nn.Module):
         return F.pad(q, (0, -q.shape[-1] % 8)), F.pad(k, (0, -k.shape[-1] % 8))
 
     def terms(self, q: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Give the products of every query with every row and every column.
+        """Compute the products of every query with every row and every column.
 
         Args:
             q: Queries of shape (B, heads, num_extra + h*w, d), not scaled.
@@ -143,7 +137,7 @@ class DecomposedRelativePosition(nn.Module):
         )
 
     def _pairs(self, table: Tensor, side: int) -> Tensor:
-        """(2L - 1, d) -> (side, side, d): the vector of every query and key place on an axis."""
+        """(2L - 1, d) -> (side, side, d): the vector of each pair of positions on an axis."""
         native = (table.shape[0] + 1) // 2
         if native != side and self.resize:
             resized = F.interpolate(
@@ -159,3 +153,11 @@ class DecomposedRelativePosition(nn.Module):
         """Show the native grid."""
         h, w = ((table.shape[0] + 1) // 2 for table in (self.rows, self.columns))
         return f'grid=({h}, {w}), resize={self.resize}'
+
+
+def _log_offsets(grid: Grid, like: Tensor) -> Tensor:
+    """(2h - 1, 2w - 1, 2): ``sign(d) * log(1 + |d|)`` of every offset."""
+    dtype = at_least_float32(like.dtype)
+    along = (torch.arange(1 - n, n, device=like.device, dtype=dtype) for n in grid)
+    offsets = torch.stack(torch.meshgrid(*along, indexing='ij'), dim=2)
+    return offsets.sign() * offsets.abs().log1p()

@@ -1,4 +1,4 @@
-"""Cutting a grid of tokens into windows, without padding it."""
+"""Partition of a grid of tokens into windows, without padding."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class Region(NamedTuple):
     Attributes:
         top: First row.
         left: First column.
-        count: Windows down and across.
+        num_windows: Windows down and across.
         size: Height and width of each window.
     """
 
     top: int
     left: int
-    count: Grid
+    num_windows: Grid
     size: Grid
 
 
 def window_regions(grid: Grid, window_size: int) -> list[Region]:
     """Split a grid into at most four regions of equal windows, row-major.
 
-    The interior holds square windows; what is left at the right, at the bottom and in the corner
-    holds windows of the size that is left. Attention inside them is exactly attention in a padded
-    window whose padding is masked, and no token is computed that the image does not have.
+    The interior holds square windows; the remainders at the right, at the bottom and in the corner
+    hold smaller ones. Attention in a smaller window equals attention in a padded window whose
+    padding is masked, without computing the padding.
 
     Args:
         grid: (h, w), in patches.
@@ -49,8 +49,8 @@ def window_regions(grid: Grid, window_size: int) -> list[Region]:
     ]
 
 
-def partition(x: Tensor, region: Region) -> Tensor:
-    """Take the windows of a region out of a grid of tokens.
+def window_partition(x: Tensor, region: Region) -> Tensor:
+    """Partition a region of a grid of tokens into its windows.
 
     Args:
         x: (B, h, w, D).
@@ -62,21 +62,21 @@ def partition(x: Tensor, region: Region) -> Tensor:
     return _cells(x, region).flatten(3, 4).flatten(0, 2)
 
 
-def place(windows: Tensor, region: Region, x: Tensor) -> None:
-    """Undo ``partition``: write the windows of a region to their place in a grid of tokens.
+def window_unpartition(windows: Tensor, region: Region, out: Tensor) -> None:
+    """Write the windows of a region to their place in a grid of tokens.
 
     Args:
         windows: (B * windows, height * width, D).
         region: The region the windows came from.
-        x: (B, h, w, D), changed in place.
+        out: (B, h, w, D), changed in place.
     """
-    cells = _cells(x, region)
+    cells = _cells(out, region)
     cells.copy_(windows.view(cells.shape))
 
 
 def _cells(x: Tensor, region: Region) -> Tensor:
     """A view of a region by windows: (B, down, across, height, width, D)."""
-    (down, across), (height, width) = region.count, region.size
+    (down, across), (height, width) = region.num_windows, region.size
     bottom, right = region.top + down * height, region.left + across * width
     x = x[:, region.top : bottom, region.left : right]
     return x.unflatten(1, (down, height)).unflatten(3, (across, width)).transpose(2, 3)

@@ -1,4 +1,4 @@
-"""Necks: from one stride to a pyramid."""
+"""Necks."""
 
 from .simple_feature_pyramid import SimpleFeaturePyramid
 from .token_pooling import TokenPooling

@@ -1,4 +1,4 @@
-"""ViTDet's feature pyramid."""
+"""Simple feature pyramid of ViTDet."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from ..layers import LayerNorm2d
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Pyramid from the last map of a plain ViT (ViTDet, ECCV 2022).
+    """Simple feature pyramid from the last map of a plain ViT (ViTDet, ECCV 2022).
 
-    Every level is made from the same map: by strided transposed convolutions above its stride, by
-    max pooling below, then a 1x1 and a 3x3 convolution, each followed by a LayerNorm. The widths in
-    between follow from the backbone's: D, D/2, D/4. Pooling rounds up, so that no row of an odd
-    grid is lost.
+    Every level is computed from the same map: by transposed convolutions for finer levels, by max
+    pooling for coarser ones, then by a 1x1 and a 3x3 convolution, each followed by a LayerNorm.
+    Pooling rounds sizes up.
 
     Args:
-        in_channels: Width D of the backbone, or its arch, by name or as a dict.
+        in_channels: Channels D of the backbone, or its arch, a name or a dict.
         out_channels: Channels of every level.
-        scales: Size of each level over the map's, out of 4, 2, 1 and 0.5; strides 4 to 32 for a
-            patch of 16.
+        scales: Size of each level over that of the map, out of 4, 2, 1 and 0.5; for a patch size of
+            16, strides 4 to 32.
         num_outs: Number of levels; those beyond ``scales`` are the last one subsampled by 2.
         init_cfg: Initialization of mmengine.
 
     Raises:
-        ValueError: If a scale is not offered, D is not divisible as the scales need, or there are
-            fewer outputs than scales.
+        ValueError: If a scale is unknown, D is not divisible as it needs, or there are fewer
+            outputs than scales.
     """
 
     def __init__(
@@ -62,13 +61,13 @@ class SimpleFeaturePyramid(BaseModule):
         """Build the pyramid.
 
         Args:
-            inputs: Map of shape (B, D, h, w), or the backbone's tuple, whose last map is taken.
+            inputs: Map of shape (B, D, h, w), or a tuple, whose last map is used.
 
         Returns:
             ``num_outs`` maps of shape (B, out_channels, scale * h, scale * w), finest first.
 
         Raises:
-            ValueError: If the map has another width than the neck was built for.
+            ValueError: If the map has other channels than the neck was built for.
         """
         x = inputs if isinstance(inputs, Tensor) else inputs[-1]
         if x.shape[1] != self.in_channels:

@@ -1,14 +1,14 @@
-"""From a feature map to one vector, as a neck of a classifier or a retriever."""
+"""Pooling neck of classifiers and retrievers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmpvg.registry import MODELS
-from mmpvg.utils.errors import UserError
+from mmpvg.utils.errors import UserError, check_choice
 
 from ..backbones.vit_arch import ViTArch
 from ..layers import AveragePooling, GeneralizedMeanPooling
@@ -20,18 +20,15 @@ POOLINGS = ('average', 'gem', 'ggem')
 class TokenPooling(BaseModule):
     """Average, GeM or GGeM pooling over the patches of each map (GGeM: arXiv 2212.04114).
 
-    It pools what the backbone gives, after the last norm. A class token may take part in the
-    attention (``with_cls_token=True``), but is not in the maps and so not pooled.
-
     Args:
-        pooling: ``average``, ``gem`` (one exponent) or ``ggem`` (one a channel group).
+        pooling: ``average``, ``gem`` (one exponent) or ``ggem`` (one per channel group).
         in_channels: Channels of the maps, or the arch of the backbone (a name or a dict). Needed
             by ``gem`` and ``ggem``.
-        groups: Channel groups of ``ggem``: a number, or ``heads`` for one a head, which needs an
-            arch.
-        p: Exponent that ``gem`` and ``ggem`` start from.
+        groups: Channel groups of ``ggem``: a number, or ``heads`` for one per attention head,
+            which needs an arch.
+        p: Initial exponent.
         learnable: Whether exponents are trained.
-        eps: Least value of a token's channel; smaller ones count as this.
+        eps: Smaller values are clamped to it.
         init_cfg: Initialization of mmengine.
 
     Raises:
@@ -56,30 +53,31 @@ class TokenPooling(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if pooling not in POOLINGS:
-            raise UserError(f'unknown pooling {pooling!r}; choose one of {", ".join(POOLINGS)}')
+        check_choice('pooling', pooling, POOLINGS)
+        self.pool: nn.Module = AveragePooling()
         if pooling == 'average':
-            self.pool = AveragePooling()
             return
         if in_channels is None:
             raise UserError(f'pooling={pooling!r} needs in_channels: the channels or the arch')
-        arch = None if isinstance(in_channels, int) else ViTArch.parse(in_channels)
-        channels = in_channels if arch is None else arch.embed_dims
+        channels, heads = in_channels, None
+        if not isinstance(channels, int):
+            arch = ViTArch.parse(channels)
+            channels, heads = arch.embed_dims, arch.num_heads
         if pooling == 'gem':
             groups = 1
-        elif groups == 'heads':
-            if arch is None:
+        if isinstance(groups, str):
+            if groups != 'heads' or heads is None:
                 raise UserError(
-                    f"groups='heads' needs to know the heads: set in_channels to the arch instead "
-                    f'of {in_channels}, or groups to their number'
+                    f"groups={groups!r} must be a number, or 'heads' with an arch as in_channels, "
+                    f'which tells their number (got {in_channels})'
                 )
-            groups = arch.num_heads
-        self.pool = GeneralizedMeanPooling(channels, groups, p, learnable, eps)
+            groups = heads
+        self.pool = GeneralizedMeanPooling(channels, groups, p, learnable=learnable, eps=eps)
 
     def forward(self, maps: Sequence[Tensor] | Tensor) -> tuple[Tensor, ...]:
         """Pool each map of shape (B, C, H, W) to (B, C).
 
-        GeM and GGeM compute half types in float32, under autocast too. The result has the type of
+        GeM and GGeM compute half types in float32, also under autocast. The result has the type of
         the map.
         """
         if isinstance(maps, Tensor):

@@ -49,7 +49,7 @@ def val_images(sample_data) -> Path:
 
 @pytest.fixture
 def noise():
-    """Writes an image of noise, and tells its pixels, RGB."""
+    """Writes an image of noise, and returns its pixels, RGB."""
 
     def write(path, size=(64, 48), seed=0, **options):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmpvg.apis.inference.batches import batches_of_one_size
+from mmpvg.apis.inference.run import batches_of_one_size
 
 
 def images(*widths):

@@ -14,8 +14,8 @@ CATEGORIES = [dict(id=90, name='unicorn'), dict(id=4, name='box'), dict(id=2, na
 
 
 def write(path, images=IMAGES, categories=CATEGORIES):
-    told = [dict(id=k, file_name=v, height=4, width=6) for k, v in images.items()]
-    path.write_text(json.dumps(dict(images=told, annotations=[], categories=categories)))
+    entries = [dict(id=k, file_name=v, height=4, width=6) for k, v in images.items()]
+    path.write_text(json.dumps(dict(images=entries, annotations=[], categories=categories)))
     return path
 
 

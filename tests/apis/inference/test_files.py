@@ -82,8 +82,8 @@ def test_no_detections_are_an_empty_list(tmp_path):
 
 @pytest.mark.parametrize('number, mode', [(2, 'P'), (256, 'P'), (257, 'I;16'), (1000, 'I;16')])
 def test_label_maps_hold_class_indices(tmp_path, number, mode):
-    colours = [(i % 256, 3, 255 - i % 256) for i in range(number)]
-    files = MaskFiles(tmp_path, [f'c{i}' for i in range(number)], colours)
+    colors = [(i % 256, 3, 255 - i % 256) for i in range(number)]
+    files = MaskFiles(tmp_path, [f'c{i}' for i in range(number)], colors)
     labels = np.arange(48).reshape(6, 8) % number
     labels[0, 0] = number - 1
     files.add(ITEMS[0], IMAGE, labels)
@@ -92,8 +92,8 @@ def test_label_maps_hold_class_indices(tmp_path, number, mode):
         assert mask.mode == mode and mask.size == (8, 6)
         assert np.array_equal(np.asarray(mask), labels)
         if mode == 'P':
-            assert mask.convert('RGB').getpixel((0, 0)) == colours[-1]
+            assert mask.convert('RGB').getpixel((0, 0)) == colors[-1]
     classes = json.loads((tmp_path / 'classes.json').read_text())
-    assert classes[-1] == dict(id=number - 1, name=f'c{number - 1}', colour=list(colours[-1]))
+    assert classes[-1] == dict(id=number - 1, name=f'c{number - 1}', color=list(colors[-1]))
     with pytest.raises(ValueError, match=r'label map is \(8, 6\), the image \(6, 8\)'):
         files.add(ITEMS[1], IMAGE, labels.T)

@@ -71,7 +71,7 @@ def test_names_of_the_checkpoint_come_first(segmenter, changed):
 
 
 @pytest.mark.parametrize('palette', ['random', [(1, 2, 3)]])
-def test_without_a_palette_of_the_classes_colours_are_mmsegs(segmenter, changed, palette):
+def test_without_a_palette_of_the_classes_colors_are_mmsegs(segmenter, changed, palette):
     from mmseg.datasets import BaseSegDataset
 
     meta = dict(dataset_meta=dict(classes=tuple('uvwxyz'), palette=palette))
@@ -82,7 +82,7 @@ def test_without_a_palette_of_the_classes_colours_are_mmsegs(segmenter, changed,
 
 
 def test_pictures_come_out_alike(detector):
-    """mmdet varies the colours of masks at random."""
+    """mmdet varies the colors of masks at random."""
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
     predictor = Predictor(detector.cfg, detector.checkpoint)
     (sample,) = predictor([image])
@@ -131,7 +131,7 @@ def test_weights_that_do_not_fit_are_refused(segmenter, changed, change, message
         build_inferencer(segmenter.cfg, path)
 
 
-def test_weights_of_another_model_are_told_in_few_words(detector, segmenter):
+def test_weights_of_another_model_are_refused_in_few_words(detector, segmenter):
     with pytest.raises(ValueError) as error:
         build_inferencer(detector.cfg, segmenter.checkpoint)
     assert 'decode_head' in str(error.value) and 'rpn_head' in str(error.value)
@@ -198,6 +198,6 @@ def test_nothing_is_said_of_other_data_sets(detector, segmenter, changed, caplog
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-def test_a_gpu_is_taken_unless_told_otherwise(segmenter):
+def test_a_gpu_is_the_default(segmenter):
     assert Predictor(segmenter.cfg, segmenter.checkpoint).device == 'cuda:0'
     assert Predictor(segmenter.cfg, segmenter.checkpoint, 'cpu').device == 'cpu'

@@ -1,4 +1,4 @@
-"""Images of any kind are read as the config's loader reads them; broken ones are told of."""
+"""Images of any kind are read as the config's loader reads them; broken ones are named."""
 
 import cv2
 import numpy as np
@@ -17,13 +17,13 @@ def read():
     return ImageReader(PIPELINE)
 
 
-def test_colours_are_bgr(read, tmp_path, noise):
+def test_colors_are_bgr(read, tmp_path, noise):
     pixels = noise(tmp_path / 'a.png')
     assert np.array_equal(read(tmp_path / 'a.png'), pixels[..., ::-1])
     assert np.array_equal(as_rgb(read(tmp_path / 'a.png')), pixels)
 
 
-def test_other_kinds_become_colour_images(read, tmp_path):
+def test_other_kinds_become_color_images(read, tmp_path):
     rng = np.random.default_rng(0)
     gray = rng.integers(0, 256, (20, 30), np.uint8)
     Image.fromarray(gray).save(tmp_path / 'gray.png')
@@ -34,8 +34,8 @@ def test_other_kinds_become_colour_images(read, tmp_path):
     indexed = Image.fromarray(gray % 3)
     indexed.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     indexed.save(tmp_path / 'palette.png')
-    colours = np.array([[30, 20, 10], [60, 50, 40], [90, 80, 70]], np.uint8)
-    assert np.array_equal(read(tmp_path / 'palette.png'), colours[gray % 3])
+    colors = np.array([[30, 20, 10], [60, 50, 40], [90, 80, 70]], np.uint8)
+    assert np.array_equal(read(tmp_path / 'palette.png'), colors[gray % 3])
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tiff'])
@@ -89,7 +89,7 @@ def test_what_is_not_read_as_it_is_stored(read, tmp_path, noise):
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.webp', '.tiff'])
-def test_truncated_files_are_told_of(tmp_path, noise, suffix, backend):
+def test_truncated_files_are_named(tmp_path, noise, suffix, backend):
     read = ImageReader([dict(type='LoadImageFromFile', imdecode_backend=backend)])
     path = tmp_path / f'a{suffix}'
     noise(path, (200, 150))

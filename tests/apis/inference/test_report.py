@@ -1,4 +1,4 @@
-"""What a report tells where little is known, or names are strange."""
+"""Reports where little is known, or names are unusual."""
 
 import json
 

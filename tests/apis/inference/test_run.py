@@ -1,4 +1,4 @@
-"""Images, folders and videos become files; what is broken is told of; the evaluation is mmdet's."""
+"""Images, folders and videos become files; what is broken is named; the evaluation is mmdet's."""
 
 import contextlib
 import io
@@ -14,8 +14,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mmpvg.apis.cli import test as run_test
 from mmpvg.apis.inference import Predictor, predict_to_folder
-from mmpvg.engine.cli import test as run_test
 from mmpvg.registry import TRANSFORMS
 
 

@@ -52,7 +52,7 @@ def test_a_truncated_video_gives_what_it_has(tmp_path):
 @pytest.mark.parametrize('too_many, complains', [(2, False), (3, True)])
 def test_a_length_that_is_estimated_may_be_off_by_two(tmp_path, too_many, complains):
     video = VideoFrames(write(tmp_path / 'a.avi'))
-    video._told += too_many
+    video._stated += too_many
     assert len(list(video)) == 10 + complains
 
 
@@ -102,7 +102,7 @@ def test_rates_that_mpeg4_cannot_hold_are_rounded(tmp_path, fps, expected):
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(expected, rel=1e-4)
 
 
-def test_colours_are_not_swapped(tmp_path):
+def test_colors_are_not_swapped(tmp_path):
     file = VideoFile(tmp_path / 'a.mp4', 10)
     file.add(None, np.full((48, 64, 3), (200, 40, 40), np.uint8))
     file.close()

@@ -31,7 +31,7 @@ def test_trials_of_each_kind():
 
 
 @pytest.mark.slow
-def test_a_kill_amid_a_checkpoint_and_a_signal(repo, sample_data, tmp_path):
+def test_a_kill_during_a_checkpoint_and_a_signal(repo, sample_data, tmp_path):
     seen = []
     trials = plan_kills(saving=1, sigterm=1)
     outcomes = run_kill_study(
@@ -51,10 +51,10 @@ def test_a_kill_amid_a_checkpoint_and_a_signal(repo, sample_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_is_told(repo, sample_data, tmp_path):
+def test_the_output_of_a_training_that_fails_is_shown(repo, sample_data, tmp_path):
     wrong = options(tmp_path / 'nowhere')
     with pytest.raises(
-        RuntimeError, match=r'(?s)the training in .*whole failed.*nowhere.*does not exist'
+        ChildProcessError, match=r'(?s)whole/output.txt failed.*nowhere.*does not exist'
     ):
         run_kill_study(plan_kills(random=1), repo / CONFIG, tmp_path, wrong)
 

@@ -26,7 +26,7 @@ def test_no_shape_breaks_a_model(repo, name):
     assert [result.not_finite for result in results] == [()] * 4
 
 
-def test_what_is_wrong_is_told(repo, monkeypatch):
+def test_what_is_wrong_is_reported(repo, monkeypatch):
     config = repo / 'configs/sample/upernet_vit_mpvg_sample.py'
     from mmpvg.models import MPVGViT
 

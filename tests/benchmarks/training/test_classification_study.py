@@ -53,7 +53,7 @@ def test_runs_differ_in_what_they_are_to_and_are_not_repeated(repo, digits_data,
     with pytest.raises(ValueError, match=r'default_ggem_0 holds a training of .*max_epochs=1 '):
         run_study(runs, config, tmp_path, [*options, 'train_cfg.max_epochs=2'])
     with pytest.raises(
-        ChildProcessError, match=r"default_max_0 failed:[\s\S]*unknown pooling 'max'"
+        ChildProcessError, match=r"default_max_0/output.txt failed[\s\S]*unknown pooling 'max'"
     ):
         run_study([StudyRun('default', 'max', 0)], config, tmp_path, options)
 
@@ -67,8 +67,8 @@ def test_the_plot_shows_every_seed(tmp_path):
     }
     path = draw_study(summarize(accuracies), tmp_path / 'new' / 'study.png', 'A title')
     pixels = np.asarray(Image.open(path).convert('RGB')).astype(int)
-    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
-        near = np.abs(pixels - colour).sum(axis=2) < 150
+    for color in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
+        near = np.abs(pixels - color).sum(axis=2) < 150
         # Two deliveries stand apart, with a gap between them.
         columns = np.flatnonzero(near[:, : int(0.8 * pixels.shape[1])].any(axis=0))
         assert np.diff(columns).max() > 50

@@ -1,4 +1,4 @@
-"""The study of the deliveries tells what its parts tell, and the script goes through."""
+"""The study of the deliveries has the numbers of its parts, and the script runs."""
 
 import csv
 import math
@@ -11,8 +11,8 @@ from benchmarks.training.delivery_study import DELIVERY_NUMBERS, describe_delive
 from mmpvg.analysis.counterbalance import measure_counterbalance
 from mmpvg.analysis.gaussian_fit import field_spread
 from mmpvg.analysis.inspection import InspectedModel
-from mmpvg.analysis.pe_similarity import delivered_tables, neighbour_contrast, resize_distortions
-from mmpvg.analysis.receptive_field import accumulate_fields, centre_features, share_outside
+from mmpvg.analysis.pe_similarity import delivered_tables, neighbor_contrast, resize_distortions
+from mmpvg.analysis.receptive_field import accumulate_fields, center_features, share_outside
 
 
 @pytest.mark.parametrize('delivery', ['default', 'lape', 'mpvg'])
@@ -31,18 +31,18 @@ def test_numbers_are_those_of_the_parts(make_vit, delivery):
         assert numbers['first correlation'] == balance.delivered[:, first].mean()
         assert numbers['last correlation'] == balance.delivered[:, 2].mean()
         last = delivered_tables(model.vit)['block 2']
-        assert numbers['last contrast'] == neighbour_contrast(last)
-    field = accumulate_fields(centre_features(model.vit), [images])[2]
+        assert numbers['last contrast'] == neighbor_contrast(last)
+    field = accumulate_fields(center_features(model.vit), [images])[2]
     assert numbers['outside'] == pytest.approx(share_outside(field, 8))
     assert numbers['spread'] == pytest.approx(np.mean(field_spread(field)) / 8)
     assert numbers['last cosine'] == pytest.approx(balance.last_norm.cosine.mean())
     assert numbers['bias variance'] == pytest.approx(vit.norm.bias.var(unbiased=False).item())
-    assert numbers['contrast'] == neighbour_contrast(delivered_tables(vit)['table'])
+    assert numbers['contrast'] == neighbor_contrast(delivered_tables(vit)['table'])
     resized = resize_distortions(vit, [(4, 10)], ['bicubic'])
     assert numbers['resize error'] == next(d.error for d in resized if d.source == 'table')
     with torch.no_grad():
         model.vit.position_embedding.table.zero_()
-    field = accumulate_fields(centre_features(model.vit), [images])[2]
+    field = accumulate_fields(center_features(model.vit), [images])[2]
     assert numbers['outside, zeroed'] == pytest.approx(share_outside(field, 8))
     assert numbers['outside'] != numbers['outside, zeroed']
 
@@ -57,7 +57,7 @@ def test_mean_and_spread():
 
 
 @pytest.mark.slow
-def test_the_script_trains_and_tells(run_module, sample_data, tmp_path, capsys):
+def test_the_script_trains_and_prints(run_module, sample_data, tmp_path, capsys):
     roots = [f'{s}_dataloader.dataset.data_root={sample_data}' for s in ('train', 'val', 'test')]
     run_module(
         'benchmarks.training.deliveries',
@@ -65,12 +65,12 @@ def test_the_script_trains_and_tells(run_module, sample_data, tmp_path, capsys):
         *('--jobs', 2, '--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
         *('train_dataloader.batch_size=2', *roots),
     )
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     with (tmp_path / 'deliveries.csv').open() as file:
         rows = {row['delivery']: row for row in csv.DictReader(file)}
     assert list(rows) == ['default', 'mpvg']
     assert rows['default']['last correlation'] == 'nan'
     assert abs(float(rows['mpvg']['last correlation'])) < 1
     assert 0 <= float(rows['mpvg']['mIoU']) <= 100
-    assert (tmp_path / 'deliveries.md').read_text() in told
-    assert '| mIoU |' in told and '| - |' in told
+    assert (tmp_path / 'deliveries.md').read_text() in printed
+    assert '| mIoU |' in printed and '| - |' in printed

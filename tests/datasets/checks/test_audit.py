@@ -379,7 +379,7 @@ def test_annotation_ids_that_evaluation_cannot_store(cfg, sample_data, tmp_path,
     path = tmp_path / 'val.json'
     path.write_text(json.dumps(coco))
     use(cfg, 'val', path)
-    problem = ('annotation id is no number', 'stops evaluation')
+    problem = ('annotation id is not a number', 'stops evaluation')
     assert (problem in found(cfg, 'val')) == (value in ('seven', None))
 
 
@@ -508,6 +508,35 @@ def test_masks_that_nobody_trains_on(cfg, sample_data, tmp_path, change, expecte
     use(cfg, 'train', path)
     cfg.train_dataloader.dataset.pipeline[1].with_mask = False
     assert {item for item in found(cfg, 'train') if item[0] != 'box beyond the image'} == expected
+
+
+def test_amodal_boxes_beside_masks_are_trained_on(cfg, sample_data, tmp_path):
+    """Boxes that also hold the hidden parts of objects are legitimate, other masks are not."""
+    coco = content(sample_data, 'train')
+    every('bbox', larger_boxes)(coco)
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(coco))
+    use(cfg, 'train', path)
+    problems = found(cfg, 'train')
+    assert ('masks beside their boxes', 'unnoticed') in problems
+    assert {effect for _, effect in problems} == {'unnoticed'}
+    move_boxes(coco)
+    path.write_text(json.dumps(coco))
+    assert ('masks beside their boxes', 'senseless') in found(cfg, 'train')
+
+
+def test_ids_that_are_lists_do_not_end_the_audit(cfg, sample_data, tmp_path):
+    coco = content(sample_data, 'val')
+    coco['images'][0]['id'] = [1]
+    path = tmp_path / 'val.json'
+    path.write_text(json.dumps(coco))
+    for file in ('metric', 'data set'):
+        cfg.val_evaluator.ann_file = f'{sample_data}/annotations/instances_val.json'
+        if file == 'metric':
+            cfg.val_evaluator.ann_file = str(path)
+        else:
+            cfg.val_dataloader.dataset.ann_file = str(path)
+        assert ('ids of two kinds', 'senseless') in found(cfg, 'val')
 
 
 NAN = float('nan')

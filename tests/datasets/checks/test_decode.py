@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from benchmarks.robustness.damaged_data import damage_dataset
 from mmpvg.datasets.checks.audit import audit
 from mmpvg.datasets.checks.decode import check_dataset, loading_transforms
 from mmpvg.datasets.checks.finding import summarize_findings
-from mmpvg.datasets.damage import damage_dataset
 
 CONFIGS = dict(
     detection='configs/sample/mask_rcnn_vit_mpvg_sample.py',
@@ -137,8 +137,8 @@ def test_bad_arguments(sample_data, tmp_path, arguments, message):
 @pytest.mark.parametrize('jobs', [0, -1])
 def test_jobs_are_one_or_more(run_refused, jobs):
     config = 'configs/sample/mask_rcnn_vit_mpvg_sample.py'
-    told = run_refused('misc/check_dataset.py', config, f'--jobs={jobs}')
-    assert 'no whole number from 1 on' in told
+    message = run_refused('misc/check_dataset.py', config, f'--jobs={jobs}')
+    assert 'no whole number from 1 on' in message
 
 
 def test_an_interrupt_of_the_check(run_tool, repo, monkeypatch, capsys):

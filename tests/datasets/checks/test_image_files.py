@@ -213,7 +213,7 @@ def test_exif_orientation(tmp_path, suffix, orientation):
         stored = loaded.shape[:2] == (HEIGHT, WIDTH)
         size, other = ((WIDTH, HEIGHT), (HEIGHT, WIDTH))[:: 1 if stored else -1]
         if orientation > 4:
-            # The size tells.
+            # The size shows it.
             assert problems(path, size, loader) == []
             assert problems(path, other, loader) == ['EXIF orientation unlike the annotations']
         else:

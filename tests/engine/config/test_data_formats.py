@@ -4,8 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from mmpvg.checkpoints import RefusedFileError
-from mmpvg.engine.config.data_formats import refuse_code_in_data
-from mmpvg.engine.config.preflight import check_data_files
+from mmpvg.engine.config.preflight import check_data_files, refuse_code_in_data
 
 
 @pytest.mark.parametrize('file', ['a.pkl', 'a.pickle', 'b/a.yaml', 'a.yml', 'A.PKL'])

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 
-from mmpvg.engine.cli import train
+from mmpvg.apis.cli import train
 from mmpvg.engine.config.strides import check_segmenter_sizes, check_strides
 
 # Small, with the strides of a patch of 16.

@@ -43,9 +43,9 @@ def test_it_goes_on_and_names_each_file_once(run, tmp_path, workers):
     runner = run(tmp_path, bad=[2, 5], workers=workers)
     runner.train()
     assert runner.epoch == 4
-    told = [line for line in runner.said if 'is left out' in line]
-    assert len(told) == 2 and '2 of at most 100' in told[1] and 'OSError: truncated' in told[0]
-    assert {line.split()[0] for line in told} == {'2.jpg', '5.jpg'}
+    found = [line for line in runner.said if 'is left out' in line]
+    assert len(found) == 2 and '2 of at most 100' in found[1] and 'OSError: truncated' in found[0]
+    assert {line.split()[0] for line in found} == {'2.jpg', '5.jpg'}
     assert runner.said[-1].startswith('2 broken files were left out')
 
 

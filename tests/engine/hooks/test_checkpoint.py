@@ -118,7 +118,7 @@ def test_the_best_one_is_kept(run, tmp_path, scores):
 
 @pytest.mark.parametrize('kind', [Runner, FlexibleRunner])
 def test_checkpoints_tell_their_place(tiny_run, tmp_path, kind):
-    """FlexibleRunner would tell the next one of those that are saved after a validation."""
+    """FlexibleRunner would note the next one in those that are saved after a validation."""
 
     class Validate(Hook):
         def after_train_epoch(self, runner):

@@ -30,7 +30,7 @@ def hooked(model):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_corners_keep_their_places(detector, dtype):
     extractor = detector.roi_head.bbox_roi_extractor
-    # A map that holds its own column, so that what is pooled tells where.
+    # A map that holds its own column, so that what is pooled shows where.
     column = (torch.arange(400.0) - 325).expand(1, 64, 8, 400)
     maps = [column.to(dtype), *(torch.zeros(1, 64, 4, 4, dtype=dtype) for _ in range(2))]
     rois = torch.tensor([[0.0, 1301.3, 4.0, 1315.7, 20.0]])

@@ -1,4 +1,4 @@
-"""A run that is told to end: its checkpoint, its exit code, and how it goes on."""
+"""A run that gets a signal: its checkpoint, its exit code, and how it goes on."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from mmpvg.engine import PreemptionHook
 from mmpvg.engine.hooks.preemption import Preempted
 
 
-class Tell(Hook):
+class Send(Hook):
     """The scheduler: it sends a signal to this process in an iteration."""
 
     def __init__(self, iteration, number=signal.SIGTERM):
@@ -24,7 +24,7 @@ class Tell(Hook):
             os.kill(os.getpid(), self.number)
 
 
-class TellAgain(Hook):
+class SendAgain(Hook):
     """An impatient scheduler: it sends more signals, the first while the checkpoint is written."""
 
     def before_save_checkpoint(self, runner, checkpoint):
@@ -32,7 +32,7 @@ class TellAgain(Hook):
         os.kill(os.getpid(), signal.SIGUSR1)
 
 
-class TellInValidation(Hook):
+class SendInValidation(Hook):
     def __init__(self, at):
         self.at = at
 
@@ -68,7 +68,7 @@ def validated(runner, metric):
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """A process that was told to end takes no more signals, but this one goes on."""
+    """A process that got a signal takes no more signals, but this one goes on."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     yield
     for number, handler in before.items():
@@ -95,7 +95,7 @@ def test_it_saves_and_goes_on(run, tmp_path, iteration):
     whole = run(tmp_path / 'whole')
     whole.train()
     with pytest.raises(Preempted) as end:
-        run(tmp_path / 'parts', Tell(iteration)).train()
+        run(tmp_path / 'parts', Send(iteration)).train()
     assert end.value.code == 75 and isinstance(end.value, SystemExit)
     saved = tmp_path / 'parts/preempted.pth'
     assert (tmp_path / 'parts/last_checkpoint').read_text() == str(saved)
@@ -109,7 +109,7 @@ def test_it_saves_and_goes_on(run, tmp_path, iteration):
 
 def test_more_signals_change_nothing(run, tmp_path):
     with pytest.raises(Preempted) as end:
-        run(tmp_path, Tell(3), TellAgain()).train()
+        run(tmp_path, Send(3), SendAgain()).train()
     # The process would end here, with the exit code of these, were they not taken.
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGUSR1)
@@ -127,10 +127,10 @@ def test_a_run_that_ended_gives_signals_back(run, tmp_path):
 def test_a_validation_is_left_and_done_on_resume(run, tmp_path, at):
     whole = validated(run(tmp_path / 'whole'), expected := Mean())
     whole.train()
-    told = validated(run(tmp_path / 'parts', TellInValidation(at)), before := Mean())
+    interrupted = validated(run(tmp_path / 'parts', SendInValidation(at)), before := Mean())
     with pytest.raises(Preempted) as end:
-        told.train()
-    # Of the four images of a validation, it was told at one of them.
+        interrupted.train()
+    # Of the four images of a validation, the signal comes at one of them.
     assert before.images == 4 * len(before.scores) + at[1] + 1 and end.value.code == 75
     assert (tmp_path / 'parts/last_checkpoint').read_text().endswith(f'epoch_{at[0] // 2}.pth')
     resumed = validated(run(tmp_path / 'parts', resume=True), after := Mean())
@@ -140,7 +140,7 @@ def test_a_validation_is_left_and_done_on_resume(run, tmp_path, at):
 
 
 def test_a_validation_without_its_checkpoint_is_finished(run, tmp_path):
-    runner = run(tmp_path, TellInValidation((2, 0)), checkpoint=dict(interval=2))
+    runner = run(tmp_path, SendInValidation((2, 0)), checkpoint=dict(interval=2))
     with pytest.raises(Preempted):
         validated(runner, metric := Mean()).train()
     assert len(metric.scores) == 1
@@ -148,7 +148,7 @@ def test_a_validation_without_its_checkpoint_is_finished(run, tmp_path):
 
 
 def test_the_last_iteration_ends_the_run(run, tmp_path):
-    runner = run(tmp_path, Tell(8))
+    runner = run(tmp_path, Send(8))
     runner.train()
     assert runner.epoch == 4 and not (tmp_path / 'preempted.pth').exists()
 
@@ -157,7 +157,7 @@ def test_an_accumulated_step_is_finished(run, tmp_path):
     whole = run(tmp_path / 'whole', accumulative_counts=2)
     whole.train()
     with pytest.raises(Preempted):
-        run(tmp_path / 'parts', Tell(3, signal.SIGUSR1), accumulative_counts=2).train()
+        run(tmp_path / 'parts', Send(3, signal.SIGUSR1), accumulative_counts=2).train()
     saved = torch.load(tmp_path / 'parts/preempted.pth', weights_only=False)
     assert saved['meta']['iter'] == 4
     resumed = run(tmp_path / 'parts', resume=True, accumulative_counts=2)

@@ -1,4 +1,4 @@
-"""A resumed run trains at the learning rates of the checkpoint or of the config, as it was told."""
+"""A resumed run trains at the learning rates of the checkpoint or of the config, as chosen."""
 
 from pathlib import Path
 

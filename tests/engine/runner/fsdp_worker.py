@@ -61,15 +61,15 @@ class Segmenter(BaseModel):
 class Disturb(Hook):
     """In an iteration, in one process: a bad image, a bad gradient, or a signal."""
 
-    def __init__(self, nan=None, gradient=None, told=None):
-        self.nan, self.gradient, self.told = nan, gradient, told
+    def __init__(self, nan=None, gradient=None, signaled=None):
+        self.nan, self.gradient, self.signaled = nan, gradient, signaled
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         model = runner.model.module
         model.bad_gradient = dist.get_rank() == 1 and runner.iter + 1 == self.gradient
         if dist.get_rank() == 1 and runner.iter + 1 == self.nan:
             data_batch['inputs'][0].fill_(float('nan'))
-        if dist.get_rank() == 1 and runner.iter + 1 == self.told:
+        if dist.get_rank() == 1 and runner.iter + 1 == self.signaled:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -136,10 +136,10 @@ def main(out):
         train(out / f'{name}_gradient', fsdp, 'SGD', hook=Disturb(gradient=2))
         train(out / f'{name}_accumulated', fsdp, 'SGD', accumulative_counts=3)
     try:
-        train(out / 'told', True, hook=Disturb(told=4))
+        train(out / 'signaled', True, hook=Disturb(signaled=4))
     except Preempted as preempted:
         assert preempted.code == 75
-    train(out / 'told', True, resume=out / 'told/preempted.pth')
+    train(out / 'signaled', True, resume=out / 'signaled/preempted.pth')
     dist.barrier()
     dist.destroy_process_group()
     end_process()

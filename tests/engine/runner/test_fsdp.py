@@ -51,7 +51,7 @@ def assert_close(one, other, atol):
         ('fsdp_gradient', 'ddp_nan', 1e-6),
         ('ddp_gradient', 'ddp_nan', 1e-6),
         ('fsdp_accumulated', 'ddp_accumulated', 1e-6),
-        ('told', 'fsdp_AdamW', 0),
+        ('signaled', 'fsdp_AdamW', 0),
     ],
 )
 def test_trainings_end_alike(runs, found, wanted, atol):
@@ -88,8 +88,9 @@ def test_the_checkpoint_is_that_of_a_run_without(runs):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_told_to_end_saves_its_place(runs):
-    log = max((runs / 'told').glob('*/*.log'), key=lambda path: path.stat().st_mtime).read_text()
+def test_a_run_that_gets_a_signal_saves_its_place(runs):
+    logs = (runs / 'signaled').glob('*/*.log')
+    log = max(logs, key=lambda path: path.stat().st_mtime).read_text()
     assert re.search(r'resumed epoch: 0, iter: 4', log)
 
 

@@ -51,7 +51,7 @@ class Dropping(BaseModel):
 
 
 class Recorder(Hook):
-    """Keeps the batches, and stops the run where it is told to."""
+    """Keeps the batches, and stops the run where asked."""
 
     priority = 'LOWEST'
 
@@ -114,7 +114,7 @@ def build(work_dir, loop, seed=3, workers=0, recorder=None, accumulate=1, **data
             dict(type='MultiStepLR', by_epoch=by_epoch, milestones=[2], gamma=0.3),
         ],
         default_hooks=dict(
-            # Amid epochs too.
+            # Within epochs too.
             checkpoint=dict(type='mmpvg.CheckpointHook', interval=4, by_epoch=False)
         ),
         custom_hooks=[recorder or Recorder()],
@@ -160,7 +160,7 @@ def test_interrupted_is_uninterrupted(tmp_path, loop, stop_at):
 @pytest.mark.parametrize('killed_in', [1, 2])
 @pytest.mark.parametrize('loop', LOOPS)
 def test_a_validation_that_was_missed_is_done_on_resume(tmp_path, loop, killed_in):
-    """The first, amid the training, or the last, after which nothing else is left to do."""
+    """The first, within the training, or the last, after which nothing else is left to do."""
     whole = validated(build(tmp_path / 'whole', loop), loop, metric := Score())
     whole.train()
     killed = validated(build(tmp_path / 'parts', loop), loop, before := Score(killed_in))
@@ -192,7 +192,7 @@ def test_a_validation_that_is_part_of_the_checkpoint_is_not_repeated(tmp_path, l
 @pytest.mark.parametrize('loop', LOOPS)
 @pytest.mark.parametrize(('stop_at', 'expected'), [(8, 2), (14, 1), (20, 1)])
 def test_no_validation_where_none_is_due(tmp_path, loop, stop_at, expected):
-    """Resumed amid an epoch, also of one after which a validation was done."""
+    """Resumed within an epoch, also of one after which a validation was done."""
     runner = validated(build(tmp_path, loop, recorder=Recorder(stop_at)), loop, Score())
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
     hook.by_epoch, hook.interval = False, 2

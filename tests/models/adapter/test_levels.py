@@ -1,9 +1,9 @@
-"""Tokens of a pyramid, and where their centres lie in each other's maps."""
+"""Tokens of a pyramid, and reference points."""
 
 import pytest
 import torch
 
-from mmpvg.models.adapter import Level, flatten_maps, reference_points, unflatten_tokens
+from mmpvg.models.adapter import Level, flatten_maps, get_reference_points, unflatten_tokens
 
 
 def test_tokens_are_the_maps_one_after_the_other():
@@ -18,12 +18,12 @@ def test_tokens_are_the_maps_one_after_the_other():
 
 
 @pytest.mark.parametrize(('height', 'width'), [(64, 96), (50, 77)])
-def test_reference_points_are_the_centres_in_pixels(height, width):
+def test_reference_points_are_the_centers_in_pixels(height, width):
     def level(stride):
         return Level((-(-height // stride), -(-width // stride)), stride)
 
     queries, keys = [level(8), level(16), level(32)], [level(16), level(32)]
-    points = reference_points(queries, keys)
+    points = get_reference_points(queries, keys)
     assert points.shape == (1, sum(query.size for query in queries), 2, 2)
     at = 0
     for query in queries:

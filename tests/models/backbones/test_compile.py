@@ -46,7 +46,7 @@ def test_no_graph_break(kind, training):
 
 @torch.no_grad()
 def test_a_compiled_pass_is_not_stale():
-    """Nothing that was kept of the PE may be built into the graph."""
+    """The graph must not contain a PE of an earlier call."""
     torch._dynamo.reset()
     torch.manual_seed(0)
     vit = MPVGViT(ARCH, img_size=32, patch_size=8).eval()

@@ -1,4 +1,4 @@
-"""Pairs of a map and a class token, as mmseg's ViT gives them and mmseg's DPTHead reads them."""
+"""mmseg's DPTHead on pairs of a feature map and a class token, as of mmseg's ViT."""
 
 import pytest
 import torch

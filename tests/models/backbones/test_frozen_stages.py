@@ -1,4 +1,4 @@
-"""Frozen stages: what is frozen, that it stays as it was, and that all else still trains."""
+"""frozen_stages: what is frozen is unchanged by training, and everything else is trained."""
 
 import copy
 import logging
@@ -54,7 +54,7 @@ def step(model, size=(40, 48)):
 
 OPTIONS = [
     dict(pe_delivery='mpvg'),
-    dict(pe_delivery='lape', with_cls_token=True, num_registers=2, layer_scale=0.5),
+    dict(pe_delivery='lape', with_cls_token=True, num_registers=2, layer_scale_init_value=0.5),
     dict(pe_delivery=dict(base='mpvg', hierarchical=False, last_norm=1), with_cp=True),
     dict(pe_type=None, relative_position='mlp', gaussian_bias='head'),
     dict(window_size=3, relative_position='decomposed', with_cp=True),
@@ -110,7 +110,7 @@ def test_stochastic_depth_is_off_in_frozen_blocks_alone():
 
 
 def test_blocks_after_the_last_tap_may_be_counted():
-    """The arch's depth is the limit, so a config's number holds whatever is tapped."""
+    """The limit is the depth of the arch, for any out_indices."""
     vit = build(4, out_indices=1)
     assert not any(parameter.requires_grad for parameter in vit.parameters())
     assert len(vit.blocks) == 2

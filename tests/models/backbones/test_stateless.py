@@ -24,9 +24,11 @@ OPTIONS = [
 VMAPS_FUSED = digit_version(torch.__version__) >= digit_version('2.4')
 
 
-def build(**options):
+def build(fused=True, **options):
     torch.manual_seed(0)
     vit = MPVGViT(ARCH, img_size=32, patch_size=8, **options).eval()
+    for block in vit.blocks:
+        block.attn.fused = fused
     with torch.no_grad():
         for parameter in vit.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -64,7 +66,7 @@ def test_threads(options):
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
 def test_functional_gradients(options):
     """Gradients of torch.func against autograd's, of all images and image by image."""
-    vit = build(**options, fused_attention=VMAPS_FUSED).double()
+    vit = build(**options, fused=VMAPS_FUSED).double()
     images = torch.rand(2, 3, 24, 40, dtype=torch.float64)
     params = {name: p.detach() for name, p in vit.named_parameters()}
 
@@ -81,7 +83,7 @@ def test_functional_gradients(options):
 
 
 def test_jacobian():
-    vit = build(pe_delivery='mpvg', fused_attention=VMAPS_FUSED).double()
+    vit = build(pe_delivery='mpvg', fused=VMAPS_FUSED).double()
     image = torch.rand(1, 3, 16, 24, dtype=torch.float64)
 
     def feature(x):

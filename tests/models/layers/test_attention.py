@@ -16,15 +16,15 @@ def test_scaled_dot_product_is_softmax_attention():
     weights = weights / weights.sum(-1, keepdim=True)
     expected = torch.einsum('bhij,bhjd->bhid', weights, v)
     for fused in (True, False):
-        assert torch.allclose(scaled_dot_product(q, k, v, fused), expected)
+        assert torch.allclose(scaled_dot_product(q, k, v, fused=fused), expected)
 
 
 def masked_window_oracle(attention, x, grid):
-    """Pad the grid to whole windows, mask the padding, and keep windows apart: one N x N mask."""
+    """Global attention over the padded grid with a mask of the padding and of other windows."""
     h, w = grid
     size = attention.window_size
     padded_h, padded_w = -(-h // size) * size, -(-w // size) * size
-    # Whatever stands in the padding must not matter.
+    # The padding must not matter.
     junk = torch.full((x.shape[0], padded_h, padded_w, x.shape[2]), 1e3)
     junk[:, :h, :w] = x.unflatten(1, grid)
     y, x_ = torch.meshgrid(torch.arange(padded_h), torch.arange(padded_w), indexing='ij')
@@ -73,13 +73,13 @@ def test_fused_equals_explicit_in_value_and_gradient(grid, window_size):
 
 @pytest.mark.parametrize('shape', [(1, 20, 20), (3, 20, 20), (2, 3, 20, 20)])
 def test_a_trained_bias_gets_the_gradient_of_torch(shape):
-    """On the CPU the equation is spelt out for it."""
+    """On the CPU the equation is computed step by step."""
     q, k, v = (t.requires_grad_() for t in torch.randn(3, 2, 3, 20, 8).unbind(0))
     bias = torch.randn(shape, requires_grad=True)
     leaves = (q, k, v, bias)
     mask = bias[None] if bias.ndim == 3 else bias
     outputs = [
-        scaled_dot_product(q, k, v, True, bias),
+        scaled_dot_product(q, k, v, bias=bias),
         F.scaled_dot_product_attention(q, k, v, mask),
     ]
     assert torch.allclose(*outputs, atol=1e-5)

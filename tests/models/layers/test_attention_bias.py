@@ -91,7 +91,8 @@ def test_in_windows_it_is_the_windows_own_bias(grid, fused):
     torch.manual_seed(0)
     window = 5
     bias = make([2.0, -1.5, 0.5], [3.0, 1.2, 8.0])
-    attention = Attention(24, 3, window, fused, bias)
+    attention = Attention(24, 3, window, bias=bias)
+    attention.fused = fused
     x = torch.randn(2, grid[0] * grid[1], 24)
     y, column = torch.meshgrid(*(torch.arange(side) // window for side in grid), indexing='ij')
     of = (y * 100 + column).flatten()

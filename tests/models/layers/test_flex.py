@@ -32,7 +32,7 @@ def test_it_is_the_mask(grid, num_extra, heads):
     q, k, v = torch.randn(3, 2, 3, num_extra + grid[0] * grid[1], 16)
     with torch.no_grad():
         found = gaussian_flex_attention(q, k, v, gaussian, grid, compiled=False)
-        expected = scaled_dot_product(q, k, v, False, gaussian(grid, num_extra))
+        expected = scaled_dot_product(q, k, v, fused=False, bias=gaussian(grid, num_extra))
     assert torch.allclose(found, expected, atol=1e-5)
 
 

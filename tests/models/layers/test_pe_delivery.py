@@ -1,4 +1,4 @@
-"""The chain of PE norms against the equations of the papers, written out."""
+"""PE delivery against the equations of the papers, written out."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ DIMS, DEPTH = 16, 4
 
 
 def make(delivery, last_norm=True):
-    """A delivery whose norms are not the identity, so that a wrong one is noticed."""
+    """A delivery with random norms, so that a wrong one is noticed."""
     torch.manual_seed(0)
     module = PEDelivery(PEDeliveryPlan.parse(delivery), DEPTH, DIMS, last_norm=last_norm)
     for param in module.parameters():
@@ -103,7 +103,7 @@ def test_blocks_that_are_not_built_have_no_norm(pos):
     module = PEDelivery(PEDeliveryPlan.parse('mpvg'), DEPTH, DIMS, num_blocks=2, last_norm=False)
     assert list(module.block_norms) == ['1']
     assert len(module(pos).blocks) == 2
-    assert not list(PEDelivery(PEDeliveryPlan.parse('pvg'), DEPTH, DIMS, 1).parameters())
+    assert not list(PEDelivery(PEDeliveryPlan.parse('pvg'), DEPTH, DIMS, num_blocks=1).parameters())
 
 
 @pytest.mark.parametrize(

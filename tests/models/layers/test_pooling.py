@@ -1,4 +1,4 @@
-"""Average, GeM and GGeM against the equation in numpy, and where a naive power would break."""
+"""Average, GeM and GGeM against the equation in numpy, and where a naive power overflows."""
 
 import numpy as np
 import pytest

@@ -22,12 +22,12 @@ def cubic_weights(t, a=-0.75):
 
 
 def bicubic_matrix(size_in, size_out):
-    """(size_out, size_in): half-pixel centres, clamped borders, no antialiasing."""
+    """(size_out, size_in): half-pixel centers, clamped borders, no antialiasing."""
     matrix = np.zeros((size_out, size_in))
     for row in range(size_out):
-        centre = (row + 0.5) * size_in / size_out - 0.5
-        for tap in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
-            matrix[row, min(max(tap, 0), size_in - 1)] += cubic_weights(centre - tap)
+        center = (row + 0.5) * size_in / size_out - 0.5
+        for sample in range(int(np.floor(center)) - 1, int(np.floor(center)) + 3):
+            matrix[row, min(max(sample, 0), size_in - 1)] += cubic_weights(center - sample)
     return matrix
 
 

@@ -59,7 +59,7 @@ def test_levels_against_plain_functions():
 
 
 def test_maps_are_contiguous_whatever_comes_in():
-    """mmcv's RoIAlign reads a map's memory as if it were, and would pool garbage silently."""
+    """mmcv's RoIAlign assumes it without a check."""
     neck = SimpleFeaturePyramid(16, out_channels=8)
     x = torch.randn(2, 16, 6, 9).to(memory_format=torch.channels_last)
     assert all(m.is_contiguous() for m in neck(x))

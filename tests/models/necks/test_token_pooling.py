@@ -1,4 +1,4 @@
-"""Pooling as a neck: the paper's equation, upstream's GeM, hostile values, a whole classifier."""
+"""Pooling neck: the paper's equation, mmpretrain's GeM, extreme values, a whole classifier."""
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def test_in_a_classifier_every_parameter_is_used(pooling, cls_token):
     [
         (dict(pooling='max'), "'max'.*average, gem, ggem"),
         (dict(pooling='gem'), "'gem' needs in_channels"),
-        (dict(pooling='ggem', in_channels=12), "groups='heads' needs.*instead of 12"),
+        (dict(pooling='ggem', in_channels=12), "groups='heads' must be a number.*got 12"),
         (dict(pooling='ggem', in_channels=12, groups=5), '12 channels.*5 groups'),
         (dict(pooling='ggem', in_channels=ARCH, p=0.5), 'p=0.5'),
         (dict(pooling='ggem', in_channels='deit-huge'), "'deit-huge'"),
