@@ -36,7 +36,7 @@ def audited(runner: Runner, cfg: Config, splits: Sequence[str]) -> Iterator[None
         splits: What is read in training: ``train``, and ``val``.
 
     Raises:
-        UnusableDataError: If training stops at the data, or goes on to a senseless result.
+        UnusableDataError: If training would stop at the data, or go on to a senseless result.
     """
     if runner.rank != 0:
         yield
