@@ -8,7 +8,6 @@ import pytest
 # Where each may stand.
 READERS = {
     'torch.load': 'mmpvg/checkpoints/safe_load.py',
-    'pickle': 'mmpvg/checkpoints/unpickler.py',
     'np.load': 'mmpvg/checkpoints/augreg.py',
 }
 # Writes predictions as upstream does, and reads its own temporary file, which has no name.
@@ -17,7 +16,7 @@ FORBIDDEN = set(
     """
     torch.jit.load torch.hub.load torch.hub.load_state_dict_from_url torch.serialization.load
     numpy.load yaml.load yaml.load_all yaml.full_load yaml.unsafe_load yaml.Loader
-    eval exec __import__ dill shelve marshal joblib cloudpickle
+    pickle eval exec __import__ dill shelve marshal joblib cloudpickle
     mmengine.load mmengine.fileio.load Config.fromstring CheckpointLoader.load_checkpoint
     mmengine.runner.load_checkpoint mmengine.runner.checkpoint.load_checkpoint
     mmengine.runner.checkpoint._load_checkpoint

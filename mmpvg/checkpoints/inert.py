@@ -67,7 +67,9 @@ class _PlainDict:
         return {}
 
 
-_PlainDict.__module__, _PlainDict.__qualname__ = 'collections', 'defaultdict'
+# torch looks an allowlisted class up by its module and its name, before 2.6 by the short one.
+_PlainDict.__module__ = 'collections'
+_PlainDict.__name__ = _PlainDict.__qualname__ = 'defaultdict'
 
 
 def placeholder_class(origin: str) -> type | None:
@@ -81,6 +83,9 @@ def placeholder_class(origin: str) -> type | None:
         return _PlainDict
     if module == '__builtin__':
         module, name = 'builtins', dict(long='int', unicode='str').get(name, name)
+    # torch before 2.6 does not know that it is harmless.
+    if (module, name) == ('builtins', 'set'):
+        return set
     if module == 'builtins':
         known = name in _BUILTINS
     else:

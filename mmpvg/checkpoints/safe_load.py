@@ -25,9 +25,6 @@ from .inert import (
 
 __all__ = ['Placeholder', 'RefusedFileError', 'find_damage', 'load_pth', 'placeholders_in']
 
-# Since 2.5 torch takes a list of classes that are harmless.
-_TORCH_READS = hasattr(torch.serialization, 'safe_globals')
-
 # First bytes of a file in the format that torch.save wrote before 1.6: a pickled number.
 _STREAM = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 
@@ -102,10 +99,6 @@ def _read(path: Path) -> Any:
             'may run any code: save the weights with torch.save or as safetensors'
         )
     names = _names_in(path, archive)
-    if not _TORCH_READS:
-        from .unpickler import read_archive, read_stream
-
-        return read_archive(path) if archive else read_stream(path)
     with torch.serialization.safe_globals([c for n in names if (c := placeholder_class(n))]):
         return torch.load(path, map_location='cpu', weights_only=True)
 
@@ -152,24 +145,27 @@ def find_damage(path: str | Path) -> str | None:
 def _names_in(path: Path, archive: bool) -> set[str]:
     """Classes and functions that the pickles of a file name, if its tuples can be hashed.
 
-    Python hashes a tuple (the key of a dict) without a limit of depth, which ends the process. So
-    the instructions of the pickles are followed here, without running them, before the file is
-    read.
+    Python hashes a tuple (the key of a dict) without a limit of depth, which ends the process, and
+    torch before 2.6 reads past the end of a tensor that is shorter than it should be. So the
+    instructions of the pickles are followed here, without running them, before the file is read.
     """
     names = set()
+    sizes = _member_sizes(path) if archive else None
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     for code, argument in _opcodes(path, archive):
         if code.name == 'GLOBAL':
             names.add(argument.replace(' ', '.'))
         try:
+            if code.name == 'BINPERSID' and sizes is not None:
+                _check_storage(stack[-1][2], sizes)
             _follow(code, argument, stack, memo)
         except (IndexError, KeyError, TypeError, ValueError):
             raise RefusedFileError(
                 f'it is damaged: its pickle takes what is not there ({code.name}); get it again'
             ) from None
         if stack and stack[-1] is not _MARK:
-            depth, number = stack[-1]
+            depth, number, _ = stack[-1]
             if depth > MAX_DEPTH:
                 raise RefusedFileError(f'it nests tuples more than {MAX_DEPTH} levels deep')
             if number > _MAX_TUPLES:
@@ -180,7 +176,10 @@ def _names_in(path: Path, archive: bool) -> set[str]:
 
 
 def _follow(code: pickletools.OpcodeInfo, argument: Any, stack: list, memo: dict) -> None:
-    """Keep the stack of an unpickler, of each object only depth and number of its tuples."""
+    """Keep the stack of an unpickler: of each object the depth and number of its tuples, its value.
+
+    The value is that of names, texts, numbers and tuples of up to five, None for all else.
+    """
     if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
         memo[len(memo) if argument is None else argument] = stack[-1]
         return
@@ -200,11 +199,31 @@ def _follow(code: pickletools.OpcodeInfo, argument: Any, stack: list, memo: dict
     if code.name == 'DUP':
         stack += taken * 2
     elif code.name.startswith('TUPLE'):
-        depths, numbers = zip((0, 0), *taken)
-        stack.append((1 + max(depths), 1 + sum(numbers)))
+        depths, numbers, values = zip((0, 0, None), *taken)
+        value = values[:0:-1] if len(taken) <= 5 else None
+        stack.append((1 + max(depths), 1 + sum(numbers), value))
     else:
         # No other container is hashed by what it holds.
-        stack += [(0, 0)] * len(code.stack_after)
+        stack += [(0, 0, None if code.stack_before else argument)] * len(code.stack_after)
+
+
+def _member_sizes(path: Path) -> dict[str, int]:
+    """Bytes of each tensor's data, by its key."""
+    with zipfile.ZipFile(path) as archive:
+        parts = [(m.filename.rpartition('/data/'), m.file_size) for m in archive.infolist()]
+    return {key: size for (_, found, key), size in parts if found}
+
+
+def _check_storage(reference: tuple, sizes: dict[str, int]) -> None:
+    """Compare what a pickle says of a tensor's data with their size."""
+    _, kind, key, _, number = reference
+    types = torch.storage._storage_type_to_dtype_map()
+    # An UntypedStorage counts bytes.
+    item = types.get(kind.removeprefix('torch '), torch.uint8).itemsize
+    if not 0 <= number * item <= sizes[key]:
+        raise RefusedFileError(
+            f'it is damaged: a tensor of {number * item} bytes has {sizes[key]}; download it again'
+        )
 
 
 def _opcodes(path: Path, archive: bool) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.utils import digit_version
 
 from benchmarks.launcher import ROOT, hook_option
 
@@ -212,10 +211,6 @@ def test_every_script_that_asks_where_it_is_unsets_cdpath(repo):
     assert all(0 < text.find('unset CDPATH') < text.index('$(cd ') for text in asking)
 
 
-@pytest.mark.skipif(
-    digit_version(torch.__version__) < digit_version('2.2.0'),
-    reason='this torch has FSDP for accelerators alone',
-)
 def test_a_sharded_run_goes_on(start, tmp_path):
     process = start(tmp_path, '--fsdp')
     wait_for(tmp_path / 'iter_8.pth', process)

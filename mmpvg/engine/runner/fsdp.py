@@ -11,7 +11,6 @@ from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.optim import BaseOptimWrapper, OptimWrapper
-from mmengine.utils import digit_version
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
@@ -188,11 +187,6 @@ def use_fsdp(cfg: Config) -> None:
         raise UserError(
             '--fsdp shards a model over several processes, and this run has one; start it with '
             'tools/dist_train.sh or tools/slurm_train.sh, or leave --fsdp out'
-        )
-    if get_device() == 'cpu' and digit_version(torch.__version__) < digit_version('2.2.0'):
-        raise UserError(
-            f'torch {torch.__version__} has FSDP for accelerators alone, and this host has none; '
-            'use a newer torch, or leave --fsdp out'
         )
     cfg.runner_type = 'FlexibleRunner'
     cfg.strategy = {'type': 'mmpvg.FSDPStrategy', **(cfg.get('strategy') or {})}

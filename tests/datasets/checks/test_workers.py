@@ -49,7 +49,7 @@ def test_an_interrupt_ends_all_processes(tmp_path):
     code = (
         'import sys\n'
         'from test_workers import Touch, map_in_processes\n'
-        'list(map_in_processes(Touch(sys.argv[1]), range(100_000), 2, chunk=1))\n'
+        'list(map_in_processes(Touch(sys.argv[1]), range(5_000), 2, chunk=1))\n'
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     process = subprocess.Popen(

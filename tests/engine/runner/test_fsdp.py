@@ -5,7 +5,6 @@ import re
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.utils import digit_version
 
 from mmpvg.checkpoints.safe_load import load_pth, placeholders_in
 from mmpvg.engine.runner.fsdp import use_fsdp
@@ -13,8 +12,6 @@ from mmpvg.engine.runner.fsdp import use_fsdp
 
 @pytest.fixture(scope='module')
 def runs(run_two_processes, tmp_path_factory):
-    if digit_version(torch.__version__) < digit_version('2.2.0'):
-        pytest.skip(f'torch {torch.__version__} has FSDP for accelerators alone')
     out = tmp_path_factory.mktemp('fsdp')
     run_two_processes('engine/runner/fsdp_worker.py', out)
     return out

@@ -5,7 +5,6 @@ import threading
 
 import pytest
 import torch
-from mmengine.utils import digit_version
 from torch.func import functional_call, grad, jacrev, vmap
 
 from mmpvg.models import MPVGViT
@@ -18,10 +17,6 @@ OPTIONS = [
     dict(window_size=3, relative_position='decomposed'),
     dict(relative_position='mlp', pe_type=None, pe_delivery='none'),
 ]
-
-
-# torch 2.1 has no batching rule for its fused kernels.
-VMAPS_FUSED = digit_version(torch.__version__) >= digit_version('2.4')
 
 
 def build(fused=True, **options):
@@ -66,7 +61,7 @@ def test_threads(options):
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
 def test_functional_gradients(options):
     """Gradients of torch.func against autograd's, of all images and image by image."""
-    vit = build(**options, fused=VMAPS_FUSED).double()
+    vit = build(**options).double()
     images = torch.rand(2, 3, 24, 40, dtype=torch.float64)
     params = {name: p.detach() for name, p in vit.named_parameters()}
 
@@ -83,7 +78,7 @@ def test_functional_gradients(options):
 
 
 def test_jacobian():
-    vit = build(pe_delivery='mpvg', fused=VMAPS_FUSED).double()
+    vit = build(pe_delivery='mpvg').double()
     image = torch.rand(1, 3, 16, 24, dtype=torch.float64)
 
     def feature(x):
