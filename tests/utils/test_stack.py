@@ -90,7 +90,7 @@ def test_packages_on_the_path_without_metadata_pass(tmp_path):
     'missing, command',
     [
         ('mmengine', 'pip install onedl-mmengine`'),
-        ('mmcv', 'pip install --no-build-isolation onedl-mmcv`'),
+        ('mmcv', 'pip install --no-binary onedl-mmcv onedl-mmcv`'),
         ('mmseg', 'pip install onedl-mmsegmentation`'),
     ],
 )
