@@ -30,6 +30,7 @@ PUBLISHED = {
     's': dict(default=22_050_664, lape=22_059_880, pvg=22_058_344, mpvg=22_059_112),
     'b': dict(default=86_567_656, lape=86_586_088, pvg=86_583_016, mpvg=86_584_552),
 }
+PUBLISHED_VIT_LITE = dict(default=3_740_004, lape=3_743_588, pvg=3_742_564, mpvg=3_743_076)
 HEADS = {'t': 3, 's': 6, 'b': 12}
 
 
@@ -145,8 +146,13 @@ def test_cifar_recipe(delivery):
     assert cfg.train_cfg.max_epochs == 310
     warmup, cosine = cfg.param_scheduler
     assert (warmup.end, cosine.begin, cosine.end) == (10, 10, 300)
-    vit = build(cfg).backbone
+    model = build(cfg)
+    assert count(model) == PUBLISHED_VIT_LITE[delivery]
+    vit = model.backbone
     assert vit.position_embedding.grid == (8, 8)
+    assert {block.attn.drop_rate for block in vit.blocks} == {0.1}
+    rates = [block.drop_path.rate for block in vit.blocks]
+    assert rates == pytest.approx([0.1 * block / 6 for block in range(7)])
     assert (vit.cls_token is not None) == (delivery in ('default', 'lape'))
 
 
