@@ -12,9 +12,8 @@ from mmpvg.utils.errors import UserError
 
 from ..layers import Attention, CompactBlock
 from .mpvg_vit import MPVGViT
-from .vit_arch import ViTArch
 
-VIT_LITE_7 = ViTArch(embed_dims=256, num_layers=7, num_heads=4, mlp_ratio=2.0)
+VIT_LITE_7 = dict(embed_dims=256, num_layers=7, num_heads=4, mlp_ratio=2.0)
 
 
 @MODELS.register_module()
@@ -55,7 +54,7 @@ class CompactViT(MPVGViT):
 
     def __init__(
         self,
-        arch: str | Mapping | ViTArch = VIT_LITE_7,
+        arch: str | Mapping = VIT_LITE_7,
         img_size: int | Sequence[int] = 32,
         patch_size: int | Sequence[int] = 4,
         *,
