@@ -10,6 +10,8 @@ import numpy as np
 
 from mmpvg.utils.figure import COLOR_MAP, look, panels, pyplot, save_figure
 
+from .pe_states import AS_IT_IS, label_of
+
 if TYPE_CHECKING:
     from .counterbalance import Counterbalance
     from .pe_similarity import ResizeDistortion
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 # Fields in a row.
 _COLUMNS = 7
-# The state of the PE that fields are usually measured in.
-_AS_IT_IS = 'as it is'
 
 
 def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path) -> Path:
@@ -185,7 +185,7 @@ def draw_fields(fields: Sequence[MeasuredField], path: str | Path, title: str = 
         axis = axes[state * lines + place // columns][place % columns]
         _draw_field(axis, measured)
         if not place:
-            axis.set_ylabel(f'PE {measured.state}', fontsize=9)
+            axis.set_ylabel(label_of(measured.state), fontsize=9)
     figure.suptitle(title, fontsize=10)
     return save_figure(figure, path)
 
@@ -211,14 +211,14 @@ def draw_field_curves(
     styles = {name: look(index) for index, name in enumerate(fields)}
     for name, every in fields.items():
         measured = {field.state for field in every}
-        state = _AS_IT_IS if _AS_IT_IS in measured else every[0].state
+        state = AS_IT_IS if AS_IT_IS in measured else every[0].state
         for index, size in enumerate(dict.fromkeys(field.size for field in every)):
             chosen = [f for f in every if f.size == size and f.state == state]
             sigma = [np.mean(f.fit.sigma) / patch_sizes[name] for f in chosen]
             spread = [np.mean(f.spread) / patch_sizes[name] for f in chosen]
             r_squared, outside = [f.fit.r_squared for f in chosen], [f.outside for f in chosen]
             label = f'{name} {size[0]}x{size[1]}'
-            label += '' if state == _AS_IT_IS else f', PE {state}'
+            label += '' if state == AS_IT_IS else f', {label_of(state)}'
             style = dict(styles[name], linestyle=strokes[index % len(strokes)])
             for axis, values in zip(axes, (sigma, r_squared, outside, spread)):
                 axis.plot(range(len(values)), values, markersize=4, label=label, **style)
