@@ -10,6 +10,7 @@ import numpy as np
 
 from mmpvg.utils.figure import COLOR_MAP, look, panels, pyplot, save_figure
 
+from .counterbalance import PUBLISHED_CORRELATIONS, PUBLISHED_DEPTH
 from .pe_states import AS_IT_IS, label_of
 
 if TYPE_CHECKING:
@@ -24,12 +25,15 @@ _COLUMNS = 7
 def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path) -> Path:
     """Draw the correlation of tokens and PE against depth, a line per model, and return the path.
 
-    On the left with the PE delivered to the block, on the right with the raw table. The standard
-    deviation over the images is shaded.
+    On the left with the PE delivered to the block, on the right with the raw table. Solid lines are
+    means over the correlations of the images, their standard deviation shaded; dashed lines are of
+    the tokens averaged over the images first. Beside these the left panel has the values that the
+    MPVG paper gives for DeiT-Ti, if a model has as many blocks.
     """
-    figure, axes = pyplot().subplots(1, 2, figsize=(9, 3.6), layout='constrained', sharey=True)
+    figure, axes = pyplot().subplots(1, 2, figsize=(9, 4.2), layout='constrained', sharey=True)
     titles = 'with the PE delivered to the block', 'with the raw PE table'
-    for axis, title, kind in zip(axes, titles, ('delivered', 'table')):
+    kinds = ('delivered', 'averaged'), ('table', 'averaged_table')
+    for axis, title, (kind, averaged) in zip(axes, titles, kinds):
         for index, (name, result) in enumerate(results.items()):
             values = getattr(result, kind)
             blocks = np.flatnonzero(np.isfinite(values).all(0))
@@ -38,6 +42,8 @@ def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path)
             mean, spread = values[:, blocks].mean(0), values[:, blocks].std(0)
             style = look(index)
             axis.plot(blocks, mean, markersize=5, label=name, **style)
+            first = getattr(result, averaged)[blocks]
+            axis.plot(blocks, first, markersize=3, linestyle='--', **style)
             axis.fill_between(
                 blocks, mean - spread, mean + spread, color=style['color'], alpha=0.12, linewidth=0
             )
@@ -47,7 +53,31 @@ def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel('correlation with the token embedding')
-    axes[1].legend(fontsize=8)
+    if any(len(result.averaged) == PUBLISHED_DEPTH for result in results.values()):
+        axes[0].plot(
+            list(PUBLISHED_CORRELATIONS),
+            list(PUBLISHED_CORRELATIONS.values()),
+            linestyle='none',
+            marker='x',
+            markersize=8,
+            markeredgewidth=1.8,
+            color='0.35',
+            label='MPVG paper, DeiT-Ti',
+        )
+    # The right panel has every model.
+    lines = {
+        label: line for axis in axes[::-1] for line, label in zip(*axis.get_legend_handles_labels())
+    }
+    strokes = {'each image, mean': '-', 'tokens averaged first': '--'}
+    for label, stroke in strokes.items():
+        lines[label] = axes[1].plot([], [], color='0.35', linestyle=stroke)[0]
+    figure.legend(
+        lines.values(),
+        lines.keys(),
+        loc='outside lower center',
+        ncols=min(len(lines), 5),
+        fontsize=8,
+    )
     return save_figure(figure, path)
 
 
