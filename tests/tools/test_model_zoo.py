@@ -165,6 +165,23 @@ def test_published_figures_of_the_mpvg_paper(pattern, delivery):
     assert figures['MPVG, AAAI 2025'] == PUBLISHED[pattern][delivery]
 
 
+# docs/papers.md, section 1: LaPE's rows are of the mask decoder, on DeiT with the row's delivery.
+@pytest.mark.parametrize(
+    ('size', 'delivery', 'mean_iou'),
+    [('t', None, 36.534), ('t', 'lape', 37.908), ('s', None, 42.374), ('s', 'lape', 42.808)],
+)
+def test_published_rows_of_segmenter_name_decoder_and_weights(size, delivery, mean_iou):
+    model = row(f'segmenter-mask_vit-{size}_default_8xb1-160k_ade20k-512x512', delivery)
+    (published,) = model['Published']
+    assert published['Metrics'] == {'mIoU': mean_iou}
+    start = f'DeiT-{"Ti" if size == "t" else "S"}{" with LaPE" if delivery else ""}'
+    decoder = f'Seg-{size.upper()}-Mask/16'
+    assert published['Source'] == f'LaPE, ICCV 2023: {decoder} from {start}, mean of 5 seeds'
+    assert model['Metadata']['Pre-training'] == 'DeiT, ImageNet-1K'
+    others = [m for m in METAFILES['segmenter']['Models'] if 'Published' in m]
+    assert len(others) == 4 and all('segmenter-mask' in m['Name'] for m in others)
+
+
 def test_published_and_measured_stand_apart():
     metadata = {
         'Training Data': 'COCO 2017', 'Pre-training': 'none', 'Schedule': '1 epochs',
