@@ -19,8 +19,9 @@ class GeneralizedMeanPooling(nn.Module):
 
         f_c = (mean over tokens t of max(x_tc, eps) ** p_g) ** (1 / p_g)
 
-    One group is GeM, one group per head is GGeM. Groups are contiguous, as the channels of a head
-    ([open] in the paper).
+    One group is GeM, one group per head is GGeM. What the sources of GGeM do not say is [open] and
+    chosen here: p starts at 3, as in GeM; eps is 1e-6; groups are contiguous, as the channels of a
+    head; and the tokens are pooled after the last LayerNorm of the network.
 
     Computed in float32 or more, also under autocast, and through logarithms, so that neither values
     nor gradients overflow.
@@ -28,9 +29,9 @@ class GeneralizedMeanPooling(nn.Module):
     Args:
         channels: Channels C.
         groups: Number of groups; must divide ``channels``.
-        p: Initial exponent, at least 1.
+        p: Initial exponent, at least 1 ([open]).
         learnable: Whether the exponents are trained, without weight decay.
-        eps: Smaller values are clamped to it.
+        eps: Smaller values are clamped to it ([open]).
 
     Raises:
         ValueError: If ``groups`` does not divide ``channels``, ``p`` is below 1 or ``eps`` is not

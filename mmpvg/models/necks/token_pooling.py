@@ -20,15 +20,18 @@ POOLINGS = ('average', 'gem', 'ggem')
 class TokenPooling(BaseModule):
     """Average, GeM or GGeM pooling over the patches of each map (GGeM: arXiv 2212.04114).
 
+    Whether GGeM pools before or after the last LayerNorm is [open]: it is after it, or before it
+    with ``final_norm=False`` in the backbone.
+
     Args:
         pooling: ``average``, ``gem`` (one exponent) or ``ggem`` (one per channel group).
         in_channels: Channels of the maps, or the arch of the backbone (a name or a dict). Needed
             by ``gem`` and ``ggem``.
         groups: Channel groups of ``ggem``: a number, or ``heads`` for one per attention head,
             which needs an arch.
-        p: Initial exponent.
+        p: Initial exponent; what GGeM starts from is [open].
         learnable: Whether exponents are trained.
-        eps: Smaller values are clamped to it.
+        eps: Smaller values are clamped to it; GGeM's is [open].
         init_cfg: Initialization of mmengine.
 
     Raises:
