@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -62,6 +63,15 @@ def test_the_whole_classifier_has_the_published_size(size, delivery):
     cfg = load(f'classification/vit-{size}_{LEAF_OF[delivery]}_{IMAGENET}.py', option)
     assert cfg.model.backbone.get('with_cls_token', False) == (delivery in ('default', 'lape'))
     assert count(build(cfg)) == PUBLISHED[size][delivery]
+
+
+def test_gabs_base_model_is_timms_and_its_gaussians():
+    """timm's vit_relpos_base has its only norm after the pooling."""
+    model = build(load(f'classification/vit-b_none-relpos-gab_{IMAGENET}.py'))
+    oracle = timm.create_model('vit_relpos_base_patch16_224')
+    assert count(model) == count(oracle) + 12 * 2 * 12
+    assert model.backbone.norm is None and isinstance(model.neck.norm, torch.nn.LayerNorm)
+    assert isinstance(oracle.norm, torch.nn.Identity) and model.neck.norm.eps == oracle.fc_norm.eps
 
 
 def test_the_retriever_starts_from_deit():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
+from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 
-from mmpvg.models import TokenPooling
+from mmpvg.models import MPVGViT, TokenPooling
 
 ARCH = dict(embed_dims=12, num_layers=2, num_heads=3)
 
@@ -108,3 +109,39 @@ def test_in_a_classifier_every_parameter_is_used(pooling, cls_token):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         TokenPooling(**arguments)
+
+
+def test_a_norm_after_the_pooling():
+    torch.manual_seed(0)
+    neck = TokenPooling('ggem', ARCH, norm=True)
+    feature = torch.rand(2, 12, 5, 8)
+    pooled = TokenPooling('ggem', ARCH)(feature)[0]
+    centered = pooled - pooled.mean(1, keepdim=True)
+    expected = centered / (centered.square().mean(1, keepdim=True) + 1e-6).sqrt()
+    torch.testing.assert_close(neck(feature)[0], expected)
+    with pytest.raises(ValueError, match='norm=True needs in_channels'):
+        TokenPooling(norm=True)
+
+
+@pytest.mark.parametrize('size', [(64, 64), (48, 80)])
+def test_pooling_before_the_norm_is_timms_vit_relpos(size):
+    """GAB's base models, with the neck's norm in the place of their fc_norm."""
+    torch.manual_seed(0)
+    arch = dict(embed_dims=48, num_layers=2, num_heads=3)
+    oracle = VisionTransformerRelPos(
+        img_size=size, num_classes=7, embed_dim=48, depth=2, num_heads=3, init_values=0.1,
+        qkv_bias=False, fc_norm=True, rel_pos_dim=128,
+    ).eval()  # fmt: skip
+    for parameter in oracle.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    options = dict(relative_position='mlp', qkv_bias=False, layer_scale_init_value=0.1)
+    vit = MPVGViT(arch, pe_type=None, final_norm=False, **options).eval()
+    neck, state = TokenPooling(in_channels=arch, norm=True), oracle.state_dict()
+    ours = {name: state.pop(name) for name in vit.state_dict()}
+    vit.load_state_dict(ours)
+    neck.norm.load_state_dict({part: state.pop(f'fc_norm.{part}') for part in ('weight', 'bias')})
+    assert {name.split('.')[0] for name in state if 'relative_coords' not in name} == {'head'}
+    image = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        logits = oracle.head(neck(vit(image))[0])
+        torch.testing.assert_close(logits, oracle(image), atol=1e-4, rtol=1e-4)
