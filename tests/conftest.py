@@ -44,7 +44,7 @@ def each_config_is_formatted_once():
 
 @pytest.fixture(scope='module', autouse=True)
 def garbage_is_not_sought_in_what_is_imported():
-    """mmengine collects garbage at every data set, a third of a second with all upstreams loaded."""
+    """mmengine collects garbage for every data set, which takes long with all upstreams loaded."""
     gc.collect()
     gc.freeze()
 
