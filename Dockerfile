@@ -1,11 +1,11 @@
 # A GPU image: docker build -t mmpvg . && docker run --gpus all -v DATA:/mmpvg/data -it mmpvg
-FROM nvidia/cuda:13.0.1-cudnn-devel-ubuntu24.04
+# torch's packages contain the CUDA libraries, and mmcv's operators run on torchvision's kernels.
+FROM ubuntu:24.04
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        g++ git libgl1 libglib2.0-0 python3 python3-dev python3-venv \
+        git libgl1 libglib2.0-0 python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /mmpvg
 COPY . .
-# mmcv compiles its CUDA operators although no GPU is visible while building.
-RUN FORCE_CUDA=1 bash tools/setup_env.sh
+RUN bash tools/setup_env.sh --torch cuda
 ENV PATH=/mmpvg/.venv/bin:$PATH
 CMD ["bash"]

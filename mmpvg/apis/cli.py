@@ -7,6 +7,7 @@ import copy
 import os
 import os.path as osp
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import count
 
 import torch
@@ -21,7 +22,7 @@ from mmpvg.checkpoints.resume import agree_on_checkpoint, resume_from, resume_fr
 from mmpvg.checkpoints.strict import strict_loading
 from mmpvg.engine.config.backbone import start_backbone
 from mmpvg.engine.config.config_model import read_config
-from mmpvg.engine.config.data_audit import audit_data
+from mmpvg.engine.config.data_audit import audited
 from mmpvg.engine.config.host import (
     check_batch_norm,
     fit_to_host,
@@ -157,10 +158,9 @@ def train(argv: Sequence[str] | None = None) -> Runner:
     check_segmenter_sizes(cfg, model)
     warn_of_batch_size(cfg)
     scale_learning_rate(runner, cfg)
-    if not args.no_audit:
-        audit_data(runner, cfg, splits)
     try:
-        runner.train()
+        with nullcontext() if args.no_audit else audited(runner, cfg, splits):
+            runner.train()
     except Preempted:
         leave_process_group()
         raise

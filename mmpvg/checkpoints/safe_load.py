@@ -217,9 +217,9 @@ def _member_sizes(path: Path) -> dict[str, int]:
 def _check_storage(reference: tuple, sizes: dict[str, int]) -> None:
     """Compare what a pickle says of a tensor's data with their size."""
     _, kind, key, _, number = reference
+    types = torch.storage._storage_type_to_dtype_map()
     # An UntypedStorage counts bytes.
-    dtype = getattr(getattr(torch, kind.removeprefix('torch '), None), 'dtype', torch.uint8)
-    item = dtype.itemsize
+    item = types.get(kind.removeprefix('torch '), torch.uint8).itemsize
     if not 0 <= number * item <= sizes[key]:
         raise RefusedFileError(
             f'it is damaged: a tensor of {number * item} bytes has {sizes[key]}; download it again'

@@ -134,14 +134,14 @@ def softnms(
     table[:, 4] = scores.detach().float().numpy()
     table[:, 5] = (table[:, 2:4] - table[:, :2] + np.float32(offset)).prod(1)
     indices = np.arange(len(boxes), dtype=np.int64)
-    threshold, sigma, min_score = np.float32([iou_threshold, sigma, min_score])
+    threshold, width, least = (np.float32(n) for n in (iou_threshold, sigma, min_score))
     n, i = len(boxes), 0
     while i < n:
         _swap(table, indices, i, i + _first_largest(table[i:n, 4]))
         others = table[i + 1 : n]
         with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-            others[:, 4] *= _weights(table[i], others, threshold, sigma, method, offset)
-        n = _drop_below(table, indices, i + 1, n, min_score)
+            others[:, 4] *= _weights(table[i], others, threshold, width, method, offset)
+        n = _drop_below(table, indices, i + 1, n, least)
         i += 1
     dets[:n] = torch.from_numpy(table[:n, :5]).to(dets)
     return torch.from_numpy(indices[:n])

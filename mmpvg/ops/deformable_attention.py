@@ -35,7 +35,7 @@ def ms_deform_attn_forward(
     """
     tensors = lifted(value, value, sampling_locations, attention_weights)
     maps = _maps(value_spatial_shapes, value_level_start_index)
-    return _attend(*tensors, maps).to(value.dtype)
+    return _attend(tensors, maps).to(value.dtype)
 
 
 def ms_deform_attn_backward(
@@ -68,7 +68,7 @@ def ms_deform_attn_backward(
     maps = _maps(value_spatial_shapes, value_level_start_index)
     with torch.enable_grad():
         inputs = [tensor.detach().requires_grad_() for tensor in tensors]
-        output = _attend(*inputs, maps)
+        output = _attend(inputs, maps)
     grads = torch.autograd.grad(output, inputs, grad_output.to(output.dtype))
     for into, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads):
         into += grad
@@ -79,9 +79,8 @@ def _maps(shapes: Tensor, starts: Tensor) -> list[tuple[int, int, int]]:
     return [tuple(row) for row in torch.cat([starts[:, None], shapes], 1).tolist()]
 
 
-def _attend(
-    value: Tensor, locations: Tensor, weights: Tensor, maps: list[tuple[int, int, int]]
-) -> Tensor:
+def _attend(inputs: list[Tensor], maps: list[tuple[int, int, int]]) -> Tensor:
+    value, locations, weights = inputs
     batch, _, heads, channels = value.shape
     queries = locations.shape[1]
     # Heads become images of a batch: (B * heads, Q, L, P, ...).

@@ -239,7 +239,8 @@ def _backward(
     """Gradients of input, weight, offset, mask and bias, by torchvision's own backward pass."""
     used = mask is not None
     # The same placeholders as torchvision's.
-    mask = mask if used else input.new_zeros(input.shape[0], 1)
+    if mask is None:
+        mask = input.new_zeros(input.shape[0], 1)
     bias = weight.new_zeros(weight.shape[0])
     tensors = lifted(input, grad_output, input, weight, offset, mask, bias)
     grads = list(

@@ -65,7 +65,9 @@ def mmcv_folders() -> list[Path]:
         spec = find_spec('mmcv')
     except ValueError:  # something put a module without a spec in its place
         return []
-    return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
+    locations = (spec and spec.submodule_search_locations) or ()
+    # A folder without __init__.py is found once for every time that it is on the path.
+    return list(dict.fromkeys(map(Path, locations)))
 
 
 def find_operators(folders: list[Path] | None = None) -> Operators:

@@ -159,15 +159,17 @@ def _pinned(name: str) -> str:
     return name
 
 
-def _install_command(module: str, legacy: bool, options: str = '') -> str:
+def _install_command(module: str, legacy: bool) -> str:
     name = _LEGACY[module][0] if legacy else _CURRENT[module]
-    # mmcv's build imports the torch that is installed, so it must not be isolated from it.
-    isolation = '--no-build-isolation ' if module == 'mmcv' else ''
-    return f'pip install {options}{isolation}{_pinned(name)}'
+    return _pure_command(name) if module == 'mmcv' else f'pip install {_pinned(name)}'
 
 
 def _pure_command(name: str, options: str = '') -> str:
-    return f'MMCV_WITH_OPS=0 pip install {options}--no-build-isolation {_pinned(name)}'
+    # onedl-mmcv does not read the variable; an isolated build has no torch and so no operators.
+    # mmcv 2.1.0 needs the older setuptools of the environment.
+    if name == 'mmcv':
+        return f'MMCV_WITH_OPS=0 pip install {options}--no-build-isolation {_pinned(name)}'
+    return f'pip install {options}--no-binary {name} {_pinned(name)}'
 
 
 def _setup_command(legacy: bool) -> str:
@@ -175,9 +177,11 @@ def _setup_command(legacy: bool) -> str:
 
 
 def _rebuild_command(legacy: dict[str, tuple[str, str]]) -> str:
-    # Without the cache, or pip takes the very build that lacks them once more.
-    options = '--force-reinstall --no-deps --no-cache-dir '
-    command = _install_command('mmcv', 'mmcv' in legacy, options)
+    name = 'mmcv' if 'mmcv' in legacy else _CURRENT['mmcv']
+    # Without the cache, or pip installs the same build without them once more; without isolation,
+    # since the build imports torch.
+    options = '--force-reinstall --no-deps --no-cache-dir --no-build-isolation'
+    command = f'pip install {options} {_pinned(name)}'
     # mmcv-lite is mmcv without operators under another name, so it has to go first.
     lite = 'mmcv' in legacy and legacy['mmcv'][0] == 'mmcv-lite'
     return f'pip uninstall -y mmcv-lite && {command}' if lite else command

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.ops.compiled import load_compiled
+from benchmarks.ops.compiled import load_compiled
 
 
 @pytest.fixture(scope='session')

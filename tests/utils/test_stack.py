@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ except ImportError as error:
 """
     # -S leaves out this interpreter's own site-packages. The package is reached through a link,
     # since the repository's root may hold metadata of mmpvg itself.
-    (site / 'mmpvg').symlink_to(ROOT / 'mmpvg')
+    if not (site / 'mmpvg').exists():
+        (site / 'mmpvg').symlink_to(ROOT / 'mmpvg')
     done = subprocess.run(
         [sys.executable, '-S', '-c', code],
         env={**os.environ, 'PYTHONPATH': str(site)},
@@ -88,7 +90,7 @@ def test_packages_on_the_path_without_metadata_pass(tmp_path):
     'missing, command',
     [
         ('mmengine', 'pip install onedl-mmengine`'),
-        ('mmcv', 'pip install --no-build-isolation onedl-mmcv`'),
+        ('mmcv', 'pip install --no-binary onedl-mmcv onedl-mmcv`'),
         ('mmseg', 'pip install onedl-mmsegmentation`'),
     ],
 )
@@ -146,9 +148,26 @@ def test_mmcv_without_operators(tmp_path, packages):
     install(tmp_path, packages, ops=False)
     message = require(tmp_path, 'mmseg')
     name = packages['mmcv'].split()[0]
-    assert 'mmcv._ext is missing' in message
+    assert 'mmcv has no operators' in message
+    assert '`python -m mmpvg.ops install`' in message
     assert f'--no-cache-dir --no-build-isolation {name}`' in message
     assert 'uninstall' not in message
+
+
+def test_which_operators_run(tmp_path):
+    install(tmp_path, CURRENT)
+    code = "from mmpvg.utils import require_stack; print(require_stack('mmdet'), require_stack())"
+    for name, kind in (('_ext.py', 'compiler-free'), (f'_ext{EXTENSION_SUFFIXES[0]}', 'compiled')):
+        (tmp_path / 'mmcv' / name).write_text('')
+        assert require(tmp_path, 'mmdet') == ''
+        done = subprocess.run(
+            [sys.executable, '-S', '-c', code],
+            env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == f'{kind} None\n', done.stderr
 
 
 def test_mmcv_lite_is_removed_first(tmp_path):
@@ -175,6 +194,9 @@ def test_an_unknown_name(tmp_path):
 
 
 def test_the_environment_of_this_run():
+    from mmpvg.ops.state import find_operators
     from mmpvg.utils import require_stack
 
-    require_stack('mmdet', 'mmseg', 'mmpretrain')
+    operators = require_stack('mmdet', 'mmseg', 'mmpretrain')
+    assert operators == find_operators().kind and operators in ('compiled', 'compiler-free')
+    assert require_stack() is None

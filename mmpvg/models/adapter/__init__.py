@@ -1,4 +1,4 @@
-"""Parts of ViT-Adapter (ICLR 2023). Building them needs mmcv with its compiled operators."""
+"""Parts of ViT-Adapter (ICLR 2023). Building them needs mmcv with operators (docs/operators.md)."""
 
 from .interaction import ConvMlp, Extractor, Injector, Interaction
 from .levels import (

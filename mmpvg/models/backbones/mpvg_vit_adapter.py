@@ -59,7 +59,8 @@ class MPVGViTAdapter(PlainViT):
 
     Images of any size are taken. Under autocast, deformable attention samples in float32.
 
-    Needs mmcv with its compiled operators, for deformable attention; it runs on CPUs too.
+    Needs mmcv with operators for deformable attention, compiled or compiler-free
+    (docs/operators.md); it runs on CPUs too.
 
     Args:
         arch: Size of the network, see ``PlainViT``.
@@ -88,7 +89,7 @@ class MPVGViTAdapter(PlainViT):
 
     Raises:
         ValueError: If an argument does not fit the others; the message names it and the fix.
-        ImportError: If mmcv is missing or has no compiled operators.
+        ImportError: If mmcv is missing or has no operators.
 
     Examples:
         >>> import torch

@@ -4,9 +4,8 @@ import json
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
 
-from mmpvg.engine.config.data_audit import UnusableDataError, audit_data
+from mmpvg.engine.config.data_audit import UnusableDataError, audited
 from mmpvg.engine.hooks.class_count import check_metric_categories
 
 
@@ -43,7 +42,9 @@ def lines_of(runner):
 def test_classes_are_counted_once_at_the_start(cfg, tiny_run, tmp_path, sample_data):
     runner = tiny_run(tmp_path, epochs=1)
     lines = lines_of(runner)
-    audit_data(runner, cfg, ['train', 'val'])
+    with audited(runner, cfg, ['train', 'val']):
+        runner.train()
+    assert runner.epoch == 1
     objects = json.loads((sample_data / 'mmpvg_sample.json').read_text())['objects']
     (counts,) = [line for line in lines if line.startswith('train_dataloader.dataset: 16 images')]
     assert all(f'{name} {number}' in counts for name, number in objects['train'].items())
@@ -54,7 +55,9 @@ def test_unusable_data_stop_the_training(cfg, change, tiny_run, tmp_path):
     change(lambda coco: coco['categories'].reverse())
     runner = tiny_run(tmp_path / 'run', epochs=1)
     with pytest.raises(UnusableDataError, match="'ring' and is called 'ball'(.|\n)*--no-audit"):
-        audit_data(runner, cfg, ['train', 'val'])
+        with audited(runner, cfg, ['train', 'val']):
+            runner.train()
+    assert runner.iter == 0
 
 
 def test_other_findings_are_logged_once_each(cfg, change, tiny_run, tmp_path):
@@ -65,28 +68,38 @@ def test_other_findings_are_logged_once_each(cfg, change, tiny_run, tmp_path):
     change(outside)
     runner = tiny_run(tmp_path / 'run', epochs=1)
     lines = lines_of(runner)
-    audit_data(runner, cfg, ['train'])
+    with audited(runner, cfg, ['train']):
+        runner.train()
     found = [line for line in lines if line.startswith('Data')]
     assert len(found) == 1 and 'box outside the image, 2 times' in found[0]
 
 
-def test_an_error_of_building_is_foreseen(cfg, change, tiny_run, tmp_path):
+def test_an_error_of_building_is_explained(cfg, change, tiny_run, tmp_path):
     def boxless(coco):
         del coco['annotations'][0]['bbox']
 
     change(boxless)
-    init_default_scope('mmdet')
-    with pytest.raises(KeyError, match='bbox'):
-        DATASETS.build(cfg.train_dataloader.dataset)
-    with pytest.raises(UnusableDataError, match="no 'bbox'"):
-        audit_data(tiny_run(tmp_path / 'run', epochs=1), cfg, ['train'])
+    runner = tiny_run(tmp_path / 'run', epochs=1)
+    with pytest.raises(UnusableDataError, match="no 'bbox'") as raised:
+        with audited(runner, cfg, ['train']):
+            raise KeyError('bbox')
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+def test_an_error_that_the_data_do_not_explain_stays(cfg, tiny_run, tmp_path):
+    runner = tiny_run(tmp_path, epochs=1)
+    with pytest.raises(KeyError, match='momentum'):
+        with audited(runner, cfg, ['train']):
+            raise KeyError('momentum')
 
 
 def test_an_error_of_the_audit_stops_nothing(cfg, tiny_run, tmp_path):
     cfg.train_dataloader.dataset.pop('type')
     runner = tiny_run(tmp_path, epochs=1)
     lines = lines_of(runner)
-    audit_data(runner, cfg, ['train'])
+    with audited(runner, cfg, ['train']):
+        runner.train()
+    assert runner.epoch == 1
     assert [line for line in lines if line.startswith('The data were not audited')]
 
 

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +31,8 @@ def load_compiled(folder):
     for wheels in map(Path, folders):
         for wheel in sorted(wheels.glob('*.whl')) if wheels.is_dir() else ():
             if _fits(wheel.name):
-                return _load(_unpack(wheel, folder))
+                path = _unpack(wheel, folder)
+                return _load(path) if _works(path) else (None, f'{wheel} is for another torch')
     return None, f'no compiled mmcv: not in the environment, and no wheel of it in {folders}'
 
 
@@ -55,12 +58,20 @@ def _unpack(wheel, folder):
     raise AssertionError(f'{wheel} holds no mmcv/_ext')
 
 
+def _works(path):
+    """Tried in a process of its own: what was built for another torch may end it."""
+    code = (
+        'import sys, torch; from benchmarks.ops.compiled import _load; '
+        'ext, _ = _load(sys.argv[1]); boxes = torch.eye(4)[:2]; '
+        'assert len(ext.nms(boxes, torch.ones(2), iou_threshold=0.5, offset=0))'
+    )
+    done = subprocess.run([sys.executable, '-c', code, str(path)], cwd=ROOT, capture_output=True)
+    return done.returncode == 0
+
+
 def _load(path):
     # A compiled module can be loaded under the name that it was built with alone.
     spec = importlib.util.spec_from_file_location('_ext', path)
-    try:
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except ImportError as error:
-        return None, f'{path} is built for another torch: {error}'
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module, str(path)
