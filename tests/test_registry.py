@@ -23,6 +23,7 @@ USE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'order',
     [('mmdet', 'mmseg', 'none'), ('mmseg', 'mmdet'), ('none', 'mmdet'), ('none', 'mmseg')],

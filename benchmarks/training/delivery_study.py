@@ -11,10 +11,10 @@ from mmpvg.analysis.counterbalance import measure_counterbalance
 from mmpvg.analysis.gaussian_fit import field_spread
 from mmpvg.analysis.inspection import InspectedModel
 from mmpvg.analysis.pe_similarity import delivered_tables, neighbor_contrast, resize_distortions
+from mmpvg.analysis.pe_states import pe_state
 from mmpvg.analysis.receptive_field import (
     accumulate_fields,
     center_features,
-    pe_state,
     share_outside,
 )
 

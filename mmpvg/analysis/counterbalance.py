@@ -15,6 +15,12 @@ from ..models.backbones import PlainViT
 from ..models.layers.windows import Grid
 from .inspection import NetworkRecord, record_network
 
+#: Block -> correlation of DeiT-Ti with layer-wise PE and average pooling (MPVG paper, Figure 2):
+#: the network has 12 blocks, and the tokens are averaged over the images first (derived from the
+#: caption).
+PUBLISHED_CORRELATIONS = {1: -0.37, 4: -0.67, 7: -0.82, 9: -0.85, 11: -0.95}
+PUBLISHED_DEPTH = 12
+
 
 @dataclass(frozen=True)
 class LastNorm:
@@ -46,6 +52,9 @@ class Counterbalance:
             (images, L); NaN for blocks that receive none.
         table: Correlation of the token embedding and the raw table on this grid, (images, L), for
             every delivery, ``default`` too.
+        averaged: As ``delivered``, of the token embedding averaged over the images first, (L,).
+            Averaging removes what differs between images, so that magnitudes are larger.
+        averaged_table: As ``table``, of the averaged token embedding, (L,).
         embeddings: The token embedding of every block, mean over images, (L, h*w, D).
         pes: The PE delivered to every block, (h*w, D), or None.
         last_norm: The tokens at the last norm.
@@ -54,6 +63,8 @@ class Counterbalance:
     grid: Grid
     delivered: np.ndarray
     table: np.ndarray
+    averaged: np.ndarray
+    averaged_table: np.ndarray
     embeddings: np.ndarray
     pes: list[np.ndarray | None]
     last_norm: LastNorm
@@ -63,8 +74,8 @@ def measure_counterbalance(vit: PlainViT, batches: Iterable[Tensor]) -> Counterb
     """Correlate token embeddings and PE in every block.
 
     The token embedding of block l is ``LN_x,l(x_l)``, the PE ``p_l``; both after their norms, as
-    they are added. The correlation is Pearson's over all token x channel entries of an image
-    ([open] in the paper), over patches alone.
+    they are added. The correlation is Pearson's over all token x channel entries ([open] in the
+    paper), over patches alone: of each image, and of the mean over the images.
 
     Args:
         vit: The network, in evaluation.
@@ -88,20 +99,26 @@ def measure_counterbalance(vit: PlainViT, batches: Iterable[Tensor]) -> Counterb
                     f'{record.grid}'
                 )
             grid = record.grid
-            delivered.append(_correlations(record, [block.pe for block in record.blocks]))
-            table.append(_correlations(record, [record.table] * len(record.blocks)))
-            sums = [block.embedding.double().sum(0) for block in record.blocks]
+            found = [block.embedding for block in record.blocks]
+            delivered.append(_correlations(found, [block.pe for block in record.blocks]))
+            table.append(_correlations(found, [record.table] * len(found)))
+            sums = [embedding.double().sum(0) for embedding in found]
             embeddings, maps = embeddings + torch.stack(sums), maps + _last_norm_maps(record)
     if record is None:
         raise UserError('there is no image to look at')
     number = sum(len(values) for values in delivered)
+    embeddings = embeddings / number
+    pes = [None if block.pe is None else block.pe.detach() for block in record.blocks]
+    rows = None if record.table is None else record.table.detach()
     before, after, cosine = (m.view(grid).cpu().numpy() for m in maps / number)
     return Counterbalance(
         grid=grid,
         delivered=torch.cat(delivered).cpu().numpy(),
         table=torch.cat(table).cpu().numpy(),
-        embeddings=(embeddings / number).cpu().numpy(),
-        pes=[None if b.pe is None else b.pe.cpu().numpy() for b in record.blocks],
+        averaged=_correlations(embeddings[:, None], pes)[0].cpu().numpy(),
+        averaged_table=_correlations(embeddings[:, None], [rows] * len(pes))[0].cpu().numpy(),
+        embeddings=embeddings.cpu().numpy(),
+        pes=[None if pe is None else pe.cpu().numpy() for pe in pes],
         last_norm=LastNorm(before, after, cosine, *_bias_variances(vit)),
     )
 
@@ -117,14 +134,14 @@ def pearson(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
 
 
-def _correlations(record: NetworkRecord, pes: list[Tensor | None]) -> Tensor:
-    """(B, L)."""
+def _correlations(embeddings: Iterable[Tensor], pes: Iterable[Tensor | None]) -> Tensor:
+    """(B, h*w, D) of every block and its PE -> (B, L)."""
     columns = []
-    for block, pe in zip(record.blocks, pes):
+    for embedding, pe in zip(embeddings, pes):
         if pe is None:
-            columns.append(block.embedding.new_full((len(block.embedding),), torch.nan).double())
+            columns.append(embedding.new_full((len(embedding),), torch.nan).double())
         else:
-            columns.append(pearson(block.embedding, pe[None]))
+            columns.append(pearson(embedding, pe[None]))
     return torch.stack(columns, dim=1)
 
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from mmpvg.utils.figure import COLOR_MAP, look, panels, pyplot, save_figure
 
+from .counterbalance import PUBLISHED_CORRELATIONS, PUBLISHED_DEPTH
+from .pe_states import AS_IT_IS, label_of
+
 if TYPE_CHECKING:
     from .counterbalance import Counterbalance
     from .pe_similarity import ResizeDistortion
@@ -17,19 +20,20 @@ if TYPE_CHECKING:
 
 # Fields in a row.
 _COLUMNS = 7
-# The state of the PE that fields are usually measured in.
-_AS_IT_IS = 'as it is'
 
 
 def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path) -> Path:
     """Draw the correlation of tokens and PE against depth, a line per model, and return the path.
 
-    On the left with the PE delivered to the block, on the right with the raw table. The standard
-    deviation over the images is shaded.
+    On the left with the PE delivered to the block, on the right with the raw table. Solid lines are
+    means over the correlations of the images, their standard deviation shaded; dashed lines are of
+    the tokens averaged over the images first. Beside these the left panel has the values that the
+    MPVG paper gives for DeiT-Ti, if a model has as many blocks.
     """
-    figure, axes = pyplot().subplots(1, 2, figsize=(9, 3.6), layout='constrained', sharey=True)
+    figure, axes = pyplot().subplots(1, 2, figsize=(9, 4.2), layout='constrained', sharey=True)
     titles = 'with the PE delivered to the block', 'with the raw PE table'
-    for axis, title, kind in zip(axes, titles, ('delivered', 'table')):
+    kinds = ('delivered', 'averaged'), ('table', 'averaged_table')
+    for axis, title, (kind, averaged) in zip(axes, titles, kinds):
         for index, (name, result) in enumerate(results.items()):
             values = getattr(result, kind)
             blocks = np.flatnonzero(np.isfinite(values).all(0))
@@ -38,6 +42,8 @@ def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path)
             mean, spread = values[:, blocks].mean(0), values[:, blocks].std(0)
             style = look(index)
             axis.plot(blocks, mean, markersize=5, label=name, **style)
+            first = getattr(result, averaged)[blocks]
+            axis.plot(blocks, first, markersize=3, linestyle='--', **style)
             axis.fill_between(
                 blocks, mean - spread, mean + spread, color=style['color'], alpha=0.12, linewidth=0
             )
@@ -47,7 +53,31 @@ def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel('correlation with the token embedding')
-    axes[1].legend(fontsize=8)
+    if any(len(result.averaged) == PUBLISHED_DEPTH for result in results.values()):
+        axes[0].plot(
+            list(PUBLISHED_CORRELATIONS),
+            list(PUBLISHED_CORRELATIONS.values()),
+            linestyle='none',
+            marker='x',
+            markersize=8,
+            markeredgewidth=1.8,
+            color='0.35',
+            label='MPVG paper, DeiT-Ti',
+        )
+    # The right panel has every model.
+    lines = {
+        label: line for axis in axes[::-1] for line, label in zip(*axis.get_legend_handles_labels())
+    }
+    strokes = {'each image, mean': '-', 'tokens averaged first': '--'}
+    for label, stroke in strokes.items():
+        lines[label] = axes[1].plot([], [], color='0.35', linestyle=stroke)[0]
+    figure.legend(
+        lines.values(),
+        lines.keys(),
+        loc='outside lower center',
+        ncols=min(len(lines), 5),
+        fontsize=8,
+    )
     return save_figure(figure, path)
 
 
@@ -185,7 +215,7 @@ def draw_fields(fields: Sequence[MeasuredField], path: str | Path, title: str = 
         axis = axes[state * lines + place // columns][place % columns]
         _draw_field(axis, measured)
         if not place:
-            axis.set_ylabel(f'PE {measured.state}', fontsize=9)
+            axis.set_ylabel(label_of(measured.state), fontsize=9)
     figure.suptitle(title, fontsize=10)
     return save_figure(figure, path)
 
@@ -211,14 +241,14 @@ def draw_field_curves(
     styles = {name: look(index) for index, name in enumerate(fields)}
     for name, every in fields.items():
         measured = {field.state for field in every}
-        state = _AS_IT_IS if _AS_IT_IS in measured else every[0].state
+        state = AS_IT_IS if AS_IT_IS in measured else every[0].state
         for index, size in enumerate(dict.fromkeys(field.size for field in every)):
             chosen = [f for f in every if f.size == size and f.state == state]
             sigma = [np.mean(f.fit.sigma) / patch_sizes[name] for f in chosen]
             spread = [np.mean(f.spread) / patch_sizes[name] for f in chosen]
             r_squared, outside = [f.fit.r_squared for f in chosen], [f.outside for f in chosen]
             label = f'{name} {size[0]}x{size[1]}'
-            label += '' if state == _AS_IT_IS else f', PE {state}'
+            label += '' if state == AS_IT_IS else f', {label_of(state)}'
             style = dict(styles[name], linestyle=strokes[index % len(strokes)])
             for axis, values in zip(axes, (sigma, r_squared, outside, spread)):
                 axis.plot(range(len(values)), values, markersize=4, label=label, **style)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmpvg.utils.errors import UserError
 
 from ..models.backbones import PlainViT
 from .gaussian_fit import GaussianFit, field_spread, fit_gaussian
 from .inspection import InspectedModel, record_network
+from .pe_states import pe_state, states_of
 
 #: No fit: of a field that is zero everywhere.
 NO_FIT = GaussianFit(0.0, (math.nan, math.nan), (math.nan, math.nan), math.nan)
-#: States of the PE in which fields are measured.
-PE_STATES = ('as it is', 'zeroed', 're-initialized')
 
 
 def accumulate_fields(
@@ -72,9 +70,12 @@ def center_token(grid: tuple[int, int]) -> tuple[int, int]:
 def center_features(vit: PlainViT) -> Callable[[Tensor], list[Tensor]]:
     """Make the features of the center token: of every block, and at the end.
 
-    Of each block the channel mean of its output; at the end that of the network's output, as in the
-    paper. After a LayerNorm whose weights are all equal, as before training, the channel mean is
-    constant, and the field consists of rounding errors.
+    Of each block the channel mean of its output, before any norm; at the end that of the network's
+    output. GAB's code measures the network's output: after the last norm of ``vit_*``, and before
+    any norm of ``vit_relpos_*``, which average the tokens first (``final_norm=False`` here). Where
+    a network with relative positions has a last norm, the field of its last block is the one to
+    compare with theirs. After a LayerNorm whose weights are all equal, as before training, the
+    channel mean is constant, and the field consists of rounding errors.
 
     Args:
         vit: The network, in evaluation mode.
@@ -108,47 +109,6 @@ def share_outside(field: np.ndarray, patch_size: int) -> float:
     total = field.sum()
     own = field[top : top + patch_size, left : left + patch_size].sum()
     return float(1 - own / total) if total > 0 else float('nan')
-
-
-@contextmanager
-def pe_state(vit: PlainViT, state: str, seed: int = 0) -> Iterator[None]:
-    """Replace the PE table of a network for a while.
-
-    Args:
-        vit: The network, changed in place and back.
-        state: ``as it is``; ``zeroed``, which leaves the biases of the PE norms; or
-            ``re-initialized``, drawn as before training, with the norms as trained.
-        seed: Seed of the draw.
-
-    Raises:
-        UserError: If the state is unknown, there is no PE to change, or it is a fixed sinusoid.
-    """
-    if state not in PE_STATES:
-        raise UserError(f'unknown state of the PE {state!r}; choose one of {", ".join(PE_STATES)}')
-    if state == 'as it is':
-        yield
-        return
-    position_embedding = vit.position_embedding
-    if position_embedding is None:
-        raise UserError(f'this network has no position embedding that could be {state}')
-    if state == PE_STATES[2] and not isinstance(position_embedding.table, nn.Parameter):
-        raise UserError(f'a fixed sinusoid was never drawn, so it cannot be {state}')
-    rows = [r for r in (position_embedding.table, position_embedding.cls_row) if r is not None]
-    kept = [r.detach().clone() for r in rows]
-    try:
-        with torch.no_grad():
-            generator = torch.Generator().manual_seed(seed)
-            for r in rows:
-                r.zero_()
-                if state == 're-initialized':
-                    drawn = torch.empty(r.shape)
-                    nn.init.trunc_normal_(drawn, std=0.02, generator=generator)
-                    r.copy_(drawn)
-        yield
-    finally:
-        with torch.no_grad():
-            for r, before in zip(rows, kept):
-                r.copy_(before)
 
 
 @dataclass(frozen=True)
@@ -185,7 +145,7 @@ class MeasuredField:
 
     Attributes:
         size: (H, W) of the images, in pixels.
-        state: State of the PE, one of ``PE_STATES``.
+        state: State of the positions, one of ``pe_states.PE_STATES``.
         place: ``block 3``, or ``end`` for the network's output.
         field: (H, W), of sum 1.
         fit: Its Gaussian, in pixels, of a quarter of a patch at least.
@@ -206,7 +166,7 @@ def measure_fields(
     model: InspectedModel,
     images: Callable[[tuple[int, int], str], Iterable[Tensor]],
     sizes: Sequence[tuple[int, int]],
-    states: Sequence[str] = PE_STATES,
+    states: Sequence[str] | None = None,
 ) -> Iterator[MeasuredField]:
     """Measure the receptive fields of the center token.
 
@@ -214,14 +174,14 @@ def measure_fields(
         model: The model.
         images: (size, state) -> batches of images of that size.
         sizes: (H, W) in pixels.
-        states: States of the PE, see ``states_of``.
+        states: Some of ``pe_states.PE_STATES``; by default all that the network can have.
 
     Yields:
         For every size and state the field of every block and that of the network's output.
     """
     patch_size = model.vit.patch_embed.patch_size
     for size in sizes:
-        for state in states:
+        for state in states_of(model.vit) if states is None else states:
             with pe_state(model.vit, state):
                 fields = accumulate_fields(center_features(model.vit), images(size, state))
             for place, field in zip(places_of(model), fields):
@@ -235,18 +195,6 @@ def measure_fields(
                     share_outside(field, patch_size),
                     field_spread(field),
                 )
-
-
-def states_of(model: InspectedModel, wanted: Sequence[str] = PE_STATES) -> tuple[str, ...]:
-    """Return the states of the PE, of those that are wanted, that a model can have.
-
-    A fixed sinusoid cannot be re-initialized; a network without a PE is as it is.
-    """
-    position_embedding = model.vit.position_embedding
-    if position_embedding is None:
-        return PE_STATES[:1]
-    fixed = not isinstance(position_embedding.table, nn.Parameter)
-    return tuple(state for state in wanted if not (fixed and state == PE_STATES[2]))
 
 
 def places_of(model: InspectedModel) -> list[str]:

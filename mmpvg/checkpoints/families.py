@@ -82,6 +82,7 @@ MMPVG = Family(
         r'(position_embedding\.(table|cls_row)|pe_delivery\..*)': r'\1',
         r'blocks\.(\d+)\.attn\.bias\.(a|sigma)': r'blocks.\1.attn.bias.\2',
         r'blocks\.(\d+)\.attn\.rel_pos\.(rows|columns)': r'blocks.\1.attn.rel_pos.\2',
+        r'blocks\.(\d+)\.stream_norm' + _WB: r'blocks.\1.stream_norm.\2',
         r'((spatial_prior|interactions|up|output_norms)\..*|level_embed)': r'\1',
     },
     {r'(head|pool)\..*': _HEAD},

@@ -39,6 +39,8 @@ _SETTINGS = {
     '.rel_pos.rows': "relative_position='decomposed'",
     '.qkv.bias': 'qkv_bias=True',
     'spatial_prior.': "type='mmpvg.MPVGViTAdapter'",
+    '.stream_norm.': "type='mmpvg.CompactViT'",
+    '.norm2.': "type='mmpvg.MPVGViT'",
 }
 
 

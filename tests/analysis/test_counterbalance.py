@@ -36,11 +36,17 @@ def test_measurement_against_numpy(make_vit, delivery):
         np.testing.assert_allclose(measured.embeddings[index], embedding.mean(0), atol=1e-6)
         table = [np.corrcoef(e.ravel(), record.table.detach().ravel())[0, 1] for e in embedding]
         np.testing.assert_allclose(measured.table[:, index], table, atol=1e-6)
+        mean, rows = embedding.mean(0).ravel(), record.table.detach().ravel()
+        averaged = np.corrcoef(mean, rows)[0, 1]
+        np.testing.assert_allclose(measured.averaged_table[index], averaged, atol=1e-6)
         if block.pe is None:
             assert np.isnan(measured.delivered[:, index]).all() and measured.pes[index] is None
+            assert np.isnan(measured.averaged[index])
         else:
             delivered = [np.corrcoef(e.ravel(), block.pe.ravel())[0, 1] for e in embedding]
             np.testing.assert_allclose(measured.delivered[:, index], delivered, atol=1e-6)
+            averaged = np.corrcoef(mean, block.pe.ravel())[0, 1]
+            np.testing.assert_allclose(measured.averaged[index], averaged, atol=1e-6)
     end, norms = measured.last_norm, lambda x: np.linalg.norm(x, axis=2)
     np.testing.assert_allclose(end.before, norms(before).mean(0).reshape(3, 5))
     np.testing.assert_allclose(end.after, norms(after).mean(0).reshape(3, 5))
@@ -97,12 +103,37 @@ def test_the_curve_of_default_is_in_the_right_panel_alone(make_vit, tmp_path):
     results = {d: measure_counterbalance(make_vit(d), images) for d in ('mpvg', 'default', 'lape')}
     path = draw_counterbalance(results, tmp_path / 'curve.png')
     pixels = np.asarray(Image.open(path).convert('RGB')).astype(int)
+    # Without the legend below the panels.
+    pixels = pixels[: pixels.shape[0] * 3 // 4]
     # The second and the third color: default, and LaPE.
     for color, left in (((0xE6, 0x9F, 0x00), False), ((0x56, 0xB4, 0xE9), True)):
         near = (np.abs(pixels - color).sum(axis=2) < 30).any(axis=0)
         half = pixels.shape[1] * 53 // 100
         assert near[:half].any() == left
         assert near[half:].any()
+
+
+@pytest.mark.parametrize('depth', [3, 12])
+def test_the_published_values_are_drawn_beside_networks_of_their_depth(
+    make_vit, figures, tmp_path, depth
+):
+    vit = make_vit('mpvg', arch=dict(embed_dims=16, num_layers=depth, num_heads=2))
+    result = measure_counterbalance(vit, [torch.rand(3, 3, 24, 40)])
+    draw_counterbalance({'mine': result}, tmp_path / 'curve.png')
+    left, right = figures[0].axes
+    points = [line.get_xydata().tolist() for line in left.lines if line.get_marker() == 'x']
+    # Figure 2 of the paper.
+    published = [[1, -0.37], [4, -0.67], [7, -0.82], [9, -0.85], [11, -0.95]]
+    assert points == ([published] if depth == 12 else [])
+    for axis, mean, averaged in (
+        (left, result.delivered.mean(0)[1:], result.averaged[1:]),
+        (right, result.table.mean(0), result.averaged_table),
+    ):
+        solid, dashed = axis.lines[:2]
+        np.testing.assert_array_equal(solid.get_ydata(), mean)
+        np.testing.assert_array_equal(dashed.get_ydata(), averaged)
+        assert (solid.get_linestyle(), dashed.get_linestyle()) == ('-', '--')
+    assert not np.allclose(result.averaged[1:], result.delivered.mean(0)[1:], atol=1e-3)
 
 
 def test_maps_are_tokens_pe_and_their_sum(make_vit, figures, tmp_path):

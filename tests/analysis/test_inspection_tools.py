@@ -32,7 +32,7 @@ def test_counterbalance(run_tool, models, sample_data, tmp_path, capsys):
     stems = {'correlation', 'last_norm', 'embeddings_one', 'embeddings_other'}
     assert {f'{stem}.png' for stem in stems} < written
     rows = rows_of(tmp_path / 'new/correlation.csv')
-    assert len(rows) == 2 * 2 * 6 and {row['images'] for row in rows} == {'3'}
+    assert len(rows) == 2 * 2 * 2 * 6 and {row['images'] for row in rows} == {'3'}
     ends = json.loads((tmp_path / 'new/last_norm.json').read_text())
     assert np.shape(ends['one']['cosine']) == (4, 6)
     maps = np.load(tmp_path / 'new/embeddings_one.npz')

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mmpvg.analysis.gaussian_fit import field_spread, fit_gaussian
 from mmpvg.analysis.inspection import InspectedModel
+from mmpvg.analysis.pe_states import states_of
 from mmpvg.analysis.plots import draw_field_curves, draw_fields
 from mmpvg.analysis.receptive_field import (
     accumulate_fields,
@@ -17,10 +18,8 @@ from mmpvg.analysis.receptive_field import (
     center_token,
     learned_gaussians,
     measure_fields,
-    pe_state,
     places_of,
     share_outside,
-    states_of,
 )
 
 
@@ -228,40 +227,6 @@ def test_spread_and_share_of_known_fields():
     assert share_outside(point[:47, :79], 8) == 0.75
 
 
-@pytest.mark.parametrize('cls_token', [False, True])
-def test_states_of_the_pe(make_vit, cls_token):
-    vit = make_vit(with_cls_token=cls_token)
-    before = {name: p.clone() for name, p in vit.state_dict().items()}
-    rows = [
-        r for r in (vit.position_embedding.table, vit.position_embedding.cls_row) if r is not None
-    ]
-    with pe_state(vit, 'zeroed'):
-        assert not any(r.any() for r in rows)
-    with pe_state(vit, 're-initialized', seed=1):
-        drawn = rows[0].clone()
-        assert 0.01 < drawn.std() < 0.03
-    with pe_state(vit, 're-initialized', seed=1):
-        assert torch.equal(drawn, rows[0])
-    with pe_state(vit, 're-initialized', seed=2):
-        assert not torch.equal(drawn, rows[0])
-    with pe_state(vit, 'as it is'):
-        assert torch.equal(rows[0], before['position_embedding.table'])
-    with pytest.raises(KeyError), pe_state(vit, 'zeroed'):
-        raise KeyError
-    assert all(torch.equal(p, before[name]) for name, p in vit.state_dict().items())
-
-
-def test_states_that_cannot_be(make_vit):
-    with (
-        pytest.raises(ValueError, match="unknown state of the PE 'gone'"),
-        pe_state(make_vit(), 'gone'),
-    ):
-        pass
-    without = make_vit(pe_delivery='none', pe_type=None)
-    with pytest.raises(ValueError, match='no position embedding'), pe_state(without, 'zeroed'):
-        pass
-
-
 def test_a_study_of_a_network_with_a_gaussian_bias(make_vit, figures, tmp_path):
     vit = make_vit(gaussian_bias='head')
     with torch.no_grad():
@@ -299,21 +264,28 @@ def test_a_network_without_a_pe_is_measured_as_it_is(make_vit):
     without = InspectedModel(
         'mine', make_vit(pe_delivery='none', pe_type=None), (0, 0, 0), (1, 1, 1), True
     )
-    assert states_of(without) == ('as it is',)
+    assert states_of(without.vit) == ('as it is',)
     fields = list(
-        measure_fields(
-            without, lambda size, state: [torch.rand(1, 3, *size)], [(32, 32)], states_of(without)
-        )
+        measure_fields(without, lambda size, state: [torch.rand(1, 3, *size)], [(32, 32)])
     )
     assert [field.place for field in fields] == places_of(without)
     assert {field.state for field in fields} == {'as it is'}
-    model = InspectedModel('mine', make_vit(), (0, 0, 0), (1, 1, 1), True)
-    assert states_of(model, ['zeroed']) == ('zeroed',)
 
 
-def test_a_fixed_sinusoid_cannot_be_drawn_again(make_vit):
-    vit = make_vit(pe_type='sinusoid_2d')
+def test_a_network_of_relative_positions_is_measured_without_them(make_vit, figures, tmp_path):
+    vit = make_vit(pe_delivery='none', pe_type=None, relative_position='mlp', final_norm=False)
     model = InspectedModel('mine', vit, (0, 0, 0), (1, 1, 1), True)
-    assert states_of(model) == ('as it is', 'zeroed')
-    with pytest.raises(ValueError, match='never drawn'), pe_state(vit, 're-initialized'):
-        pass
+    image = torch.rand(1, 3, 24, 40)
+    fields = list(measure_fields(model, lambda size, state: [image], [(24, 40)]))
+    states = ['as it is', 'relative positions dropped', 'relative positions re-initialized']
+    assert list(dict.fromkeys(field.state for field in fields)) == states
+    by_state = {s: np.stack([f.field for f in fields if f.state == s]) for s in states}
+    assert all(fields.shape == (4, 24, 40) for fields in by_state.values())
+    differences = [np.abs(by_state[s] - by_state['as it is']).max(axis=(1, 2)) for s in states[1:]]
+    assert np.min(differences) > 1e-5
+    # Without a last norm the output is that of the last block, as in GAB's code for vit_relpos.
+    for of_state in by_state.values():
+        np.testing.assert_array_equal(of_state[2], of_state[3])
+    draw_fields(fields, tmp_path / 'fields.png', 'mine')
+    labels = [axis.get_ylabel() for axis in figures[0].axes if axis.get_ylabel()]
+    assert labels == ['PE as it is', *states[1:]]

@@ -30,6 +30,7 @@ PUBLISHED = {
     's': dict(default=22_050_664, lape=22_059_880, pvg=22_058_344, mpvg=22_059_112),
     'b': dict(default=86_567_656, lape=86_586_088, pvg=86_583_016, mpvg=86_584_552),
 }
+PUBLISHED_VIT_LITE = dict(default=3_740_004, lape=3_743_588, pvg=3_742_564, mpvg=3_743_076)
 HEADS = {'t': 3, 's': 6, 'b': 12}
 
 
@@ -145,9 +146,48 @@ def test_cifar_recipe(delivery):
     assert cfg.train_cfg.max_epochs == 310
     warmup, cosine = cfg.param_scheduler
     assert (warmup.end, cosine.begin, cosine.end) == (10, 10, 300)
-    vit = build(cfg).backbone
+    assert warmup.start_factor * optimizer.lr == pytest.approx(1e-6)
+    assert cosine.eta_min == 1e-5
+    model = build(cfg)
+    assert count(model) == PUBLISHED_VIT_LITE[delivery]
+    vit = model.backbone
     assert vit.position_embedding.grid == (8, 8)
+    assert {block.attn.drop_rate for block in vit.blocks} == {0.1}
+    rates = [block.drop_path.rate for block in vit.blocks]
+    assert rates == pytest.approx([0.1 * block / 6 for block in range(7)])
     assert (vit.cls_token is not None) == (delivery in ('default', 'lape'))
+
+
+def test_cifar_augmentation():
+    """That of configs/datasets/cifar100.yml of Compact Transformers, which timm reads."""
+    cfg = load(f'classification/vit-lite_mpvg_{CIFAR}.py')
+    pixels = cfg.data_preprocessor
+    assert np.array(pixels.mean) / 255 == pytest.approx([0.5071, 0.4867, 0.4408])
+    assert np.array(pixels.std) / 255 == pytest.approx([0.2675, 0.2565, 0.2761])
+    crops, flip, augments, erasing, _ = cfg.train_dataloader.dataset.pipeline
+    crops, augments = ([choice[0] for choice in c.transforms] for c in (crops, augments))
+    assert [crop.pop('interpolation') for crop in crops] == ['bilinear', 'bicubic']
+    assert (
+        crops
+        == [dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.8, 1.0), backend='pillow')]
+        * 2
+    )
+    assert [a.hparams.interpolation for a in augments] == ['bilinear', 'bicubic']
+    for augment in augments:
+        assert (augment.magnitude_level, augment.magnitude_std) == (9, 0.5)
+        assert (augment.policies, augment.num_policies) == ('timm_increasing', 2)
+        # As timm, which rounds the mean.
+        assert augment.hparams.pad_val == [round(mean) for mean in pixels.mean]
+    assert (flip.type, flip.prob) == ('RandomFlip', 0.5)
+    # Normal noise pixel by pixel, of the mean and standard deviation of the normalization.
+    assert (erasing.erase_prob, erasing.mode) == (0.25, 'rand')
+    assert (erasing.fill_color, erasing.fill_std) == (pixels.mean, pixels.std)
+    assert [step.type for step in cfg.test_dataloader.dataset.pipeline] == ['PackInputs']
+    assert cfg.train_dataloader.sampler == dict(type='DefaultSampler', shuffle=True)
+    mixing = {step.type: step.alpha for step in cfg.model.train_cfg.augments}
+    assert mixing == {'Mixup': 0.8, 'CutMix': 1.0} and 'probs' not in cfg.model.train_cfg
+    assert cfg.model.head.loss.label_smooth_val == 0.1
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
 
 
 def test_retrieval_searches_the_gallery(tmp_path):

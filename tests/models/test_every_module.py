@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 import mmpvg.models
-from mmpvg.models import MPVGViT, MPVGViTAdapter, SimpleFeaturePyramid, TokenPooling, layers
+from mmpvg.models import (
+    CompactViT,
+    MPVGViT,
+    MPVGViTAdapter,
+    SimpleFeaturePyramid,
+    TokenPooling,
+    layers,
+)
 from mmpvg.models.adapter import (
     ConvMlp,
     DeformableInputs,
@@ -193,6 +200,10 @@ CASES = {
     'vit relative mlp': vit(relative_position='mlp', **GAUSSIAN_WINDOWS),
     'vit relative decomposed': vit(relative_position='decomposed', **GAUSSIAN_WINDOWS),
     'vit decomposed tokens': vit(relative_position='decomposed', with_cls_token=True),
+    **{
+        f'compact vit {name}': image_case(lambda name=name: CompactViT(ARCH, pe_delivery=name))
+        for name in ('lape', 'mpvg')
+    },
     'adapter BN': adapter(),
     'adapter GN': adapter('GN', pe_delivery='lape', vit_maps='last'),
     'adapter LN': adapter('LN2d', pe_delivery='default'),
@@ -241,6 +252,10 @@ CASES = {
     'mlp': token_case(lambda: layers.Mlp(DIMS, 40)),
     'block': token_case(
         lambda: layers.Block(DIMS, attention(3, bias=1), 2.0, 0.2, 0.5),
+        lambda m, x, grid: m(x, x[:1].sin(), grid),
+    ),
+    'compact block': token_case(
+        lambda: layers.CompactBlock(DIMS, attention(3, bias=1), 2.0, 0.2),
         lambda m, x, grid: m(x, x[:1].sin(), grid),
     ),
     **{

@@ -60,14 +60,19 @@ def look(args: argparse.Namespace) -> None:
     print('wrote', draw_counterbalance(results, args.out / 'correlation.png'))
     print('wrote', draw_last_norms(results, args.out / 'last_norm.png'))
 
-    print('\n| model | correlation, by block | bias variance | cosine at the last norm |')
-    print('|---|---|---|---|')
+    print(
+        '\n| model | correlation, by block | of tokens averaged first | bias variance | '
+        'cosine at the last norm |'
+    )
+    print('|---|---|---|---|---|')
     for name, result in results.items():
-        means = result.delivered.mean(0)
-        curve = ' '.join('-' if np.isnan(mean) else f'{mean:+.3f}' for mean in means)
+        curves = ' | '.join(
+            ' '.join('-' if np.isnan(value) else f'{value:+.3f}' for value in values)
+            for values in (result.delivered.mean(0), result.averaged)
+        )
         end = result.last_norm
         variance = '-' if end.bias_variance is None else f'{end.bias_variance:.2e}'
-        print(f'| {name} | {curve} | {variance} | {end.cosine.mean():.3f} |')
+        print(f'| {name} | {curves} | {variance} | {end.cosine.mean():.3f} |')
 
 
 def write_numbers(out: Path, results: dict) -> None:
@@ -80,6 +85,10 @@ def write_numbers(out: Path, results: dict) -> None:
                 values = getattr(result, kind)
                 for block, (mean, spread) in enumerate(zip(values.mean(0), values.std(0))):
                     rows.writerow([name, grid, block, kind, mean, spread, len(values)])
+                first = result.averaged if kind == 'delivered' else result.averaged_table
+                for block, value in enumerate(first):
+                    what = f'{kind}, tokens averaged first'
+                    rows.writerow([name, grid, block, what, value, '', len(values)])
     ends = {
         name: {k: np.asarray(v).tolist() for k, v in asdict(result.last_norm).items()}
         for name, result in results.items()

@@ -6,7 +6,7 @@ r"""The effective receptive field of models: of every block, at several sizes, w
 
 The gradient of the center token's channel mean with respect to the image, negative values cut,
 summed over the images, and the Gaussian that fits it. With the PE as it is, zeroed, and
-re-initialized.
+re-initialized, and with relative positions dropped and re-initialized, where a network has them.
 """
 
 import argparse
@@ -22,13 +22,12 @@ from mmpvg.analysis.inspection_arguments import (
     batches_of,
     opened_models,
 )
+from mmpvg.analysis.pe_states import PE_STATES, label_of, states_of
 from mmpvg.analysis.plots import draw_field_curves, draw_fields
 from mmpvg.analysis.receptive_field import (
-    PE_STATES,
     learned_gaussians,
     measure_fields,
     places_of,
-    states_of,
 )
 from mmpvg.utils.command_line import size_of, user_errors
 
@@ -59,14 +58,14 @@ def look(args: argparse.Namespace) -> None:
 
     fields, learned, patch_sizes = {}, {}, {}
     for model in opened_models(args):
-        sizes, states = args.sizes or [model.native_size], states_of(model, args.states)
+        sizes, states = args.sizes or [model.native_size], states_of(model.vit, args.states)
         if not states:
-            print(f'{model.name} has a fixed PE: left out', file=sys.stderr)
+            print(f'{model.name} can have none of these --states: left out', file=sys.stderr)
             continue
         measured = measure_fields(
             model,
             lambda size, state, model=model: batches_of(
-                args, model, size, f'{size[0]}x{size[1]}, PE {state}'
+                args, model, size, f'{size[0]}x{size[1]}, {label_of(state)}'
             ),
             sizes,
             states,

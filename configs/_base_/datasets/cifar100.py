@@ -1,21 +1,39 @@
-# CIFAR-100, which mmpretrain downloads. Augmentation as for ImageNet.
+# CIFAR-100, which mmpretrain downloads. Augmentation of Compact Transformers' cifar100.yml. timm
+# draws the interpolation of every operation; here it is drawn for the crop and for RandAugment.
 _base_ = './imagenet_224.py'
 data_root = 'data/cifar100'
 # Images are RGB as they are loaded.
 data_preprocessor = dict(
-    num_classes=100, mean=[129.304, 124.070, 112.434], std=[68.170, 65.392, 70.418], to_rgb=False
+    num_classes=100,
+    mean=[129.3105, 124.1085, 112.404],
+    std=[68.2125, 65.4075, 70.4055],
+    to_rgb=False,
 )
+crop = dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.8, 1.0), backend='pillow')
+augment = dict(
+    type='RandAugment',
+    policies='timm_increasing',
+    num_policies=2,
+    total_level=10,
+    magnitude_level=9,
+    magnitude_std=0.5,
+)
+pad_val = [129, 124, 112]
 train_pipeline = [
-    dict(type='RandomCrop', crop_size=32, padding=4),
+    dict(
+        type='RandomChoice',
+        transforms=[
+            [dict(crop, interpolation='bilinear')],
+            [dict(crop, interpolation='bicubic')],
+        ],
+    ),
     dict(type='RandomFlip', prob=0.5),
     dict(
-        type='RandAugment',
-        policies='timm_increasing',
-        num_policies=2,
-        total_level=10,
-        magnitude_level=9,
-        magnitude_std=0.5,
-        hparams=dict(pad_val=[129, 124, 112], interpolation='bicubic'),
+        type='RandomChoice',
+        transforms=[
+            [dict(augment, hparams=dict(pad_val=pad_val, interpolation='bilinear'))],
+            [dict(augment, hparams=dict(pad_val=pad_val, interpolation='bicubic'))],
+        ],
     ),
     dict(
         type='RandomErasing',

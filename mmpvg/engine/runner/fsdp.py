@@ -17,7 +17,7 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from mmpvg.checkpoints.training_state import unwrapped_name
 from mmpvg.engine.hooks.checkpoint import resume_hint
-from mmpvg.models.layers import Block
+from mmpvg.models.layers import Block, CompactBlock
 from mmpvg.registry import STRATEGIES
 from mmpvg.utils.errors import UserError
 from mmpvg.utils.whole_file import whole_file
@@ -38,14 +38,14 @@ class FSDPStrategy(MMEngineFSDPStrategy):
     Args:
         model_wrapper: Arguments of mmengine's ``MMFullyShardedDataParallel``, for instance
             ``dict(sharding_strategy='HYBRID_SHARD')`` to shard within a node alone. By default
-            all is sharded over all processes, in units of ``mmpvg.models.layers.Block``.
+            all is sharded over all processes, in units of a block.
         **kwargs: mmengine's.
     """
 
     def __init__(self, *, model_wrapper: dict | None = None, **kwargs: Any) -> None:
         defaults = dict(
             type='MMFullyShardedDataParallel',
-            auto_wrap_policy=ModuleWrapPolicy({Block}),
+            auto_wrap_policy=ModuleWrapPolicy({Block, CompactBlock}),
             # Parameters of one block are trained differently: with and without weight decay.
             use_orig_params=True,
         )

@@ -15,6 +15,7 @@ from mmpvg.utils.errors import UserError
 
 from ..layers import (
     LAYER_NORM_EPS,
+    Attention,
     Block,
     DeliveredPE,
     PatchEmbed,
@@ -51,6 +52,7 @@ class PlainViT(BaseModule):
             ``dict(base='mpvg', hierarchical=False)``. By default ``mpvg``, or ``none`` without a
             PE.
         pe_type: ``learnable``, ``sinusoid_1d`` or ``sinusoid_2d``; None for no PE.
+        pe_std: Standard deviation of the truncated normal that a learnable PE starts from.
         interpolate_mode: Mode of ``torch.nn.functional.interpolate`` that resizes the PE, without
             antialiasing or aligned corners: ``bicubic``, ``bilinear``, ``nearest``,
             ``nearest-exact`` or ``area``.
@@ -80,6 +82,7 @@ class PlainViT(BaseModule):
             - ``grid``: Native grid of the ``decomposed`` tables of global blocks in patches, a side
               or (h, w). By default that of ``img_size``.
         qkv_bias: Whether queries, keys and values have a bias.
+        attn_drop_rate: Rate of the dropout of attention weights.
         drop_path_rate: Stochastic depth rate of the last block; it grows linearly from 0.
         frozen_stages: What is frozen, in eval mode and without gradients: -1 for nothing, 0 for the
             patch embedding, the PE and the class and register tokens, k for the first k blocks and
@@ -109,6 +112,7 @@ class PlainViT(BaseModule):
         *,
         pe_delivery: str | Mapping | None = None,
         pe_type: str | None = 'learnable',
+        pe_std: float = 0.02,
         interpolate_mode: str = 'bicubic',
         with_cls_token: bool = False,
         num_registers: int = 0,
@@ -119,6 +123,7 @@ class PlainViT(BaseModule):
         gaussian_bias: str | Mapping | None = None,
         relative_position: str | Mapping | None = None,
         qkv_bias: bool = True,
+        attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         with_cp: bool = False,
@@ -165,6 +170,7 @@ class PlainViT(BaseModule):
                 pe_type,
                 cls_token=with_cls_token,
                 interpolate_mode=interpolate_mode,
+                std=pe_std,
             )
         )
         attentions = build_attentions(
@@ -174,15 +180,11 @@ class PlainViT(BaseModule):
             gaussian_bias=gaussian_bias,
             relative_position=relative_position,
             qkv_bias=qkv_bias,
+            drop_rate=attn_drop_rate,
         )
         self.blocks = nn.ModuleList(
-            Block(
-                dims,
-                attention,
-                self.arch.mlp_ratio,
-                drop_path_rate=drop_path_rate * block / max(depth - 1, 1),
-                layer_scale_init_value=layer_scale_init_value,
-                eps=eps,
+            self._build_block(
+                attention, drop_path_rate * block / max(depth - 1, 1), layer_scale_init_value, eps
             )
             for block, attention in enumerate(attentions)
         )
@@ -212,6 +214,23 @@ class PlainViT(BaseModule):
         for frozen in self._frozen():
             frozen.requires_grad_(False)
         self.train()
+
+    def _build_block(
+        self,
+        attention: Attention,
+        drop_path_rate: float,
+        layer_scale_init_value: float | None,
+        eps: float,
+    ) -> nn.Module:
+        """Build a block; a subclass may build another kind, with the same ``forward``."""
+        return Block(
+            self.embed_dims,
+            attention,
+            self.arch.mlp_ratio,
+            drop_path_rate,
+            layer_scale_init_value,
+            eps,
+        )
 
     def train(self, mode: bool = True) -> PlainViT:
         """Set the training mode; frozen parts stay in eval mode."""

@@ -73,6 +73,7 @@ def build_attentions(
     gaussian_bias: str | Mapping | None = None,
     relative_position: str | Mapping | None = None,
     qkv_bias: bool = True,
+    drop_rate: float = 0.0,
 ) -> list[Attention]:
     """Build the attention of every block.
 
@@ -83,6 +84,7 @@ def build_attentions(
         gaussian_bias: See ``PlainViT``.
         relative_position: See ``PlainViT``.
         qkv_bias: Whether queries, keys and values have a bias.
+        drop_rate: Rate of the dropout of attention weights.
 
     Raises:
         ValueError: If an argument is unknown or does not fit the others.
@@ -90,7 +92,7 @@ def build_attentions(
     gaussian = _parse(GaussianOptions, gaussian_bias, 'gaussian_bias')
     relative = _parse(RelativeOptions, relative_position, 'relative_position')
     if gaussian is not None:
-        _check_gaussian(gaussian, relative, windows)
+        _check_gaussian(gaussian, relative, windows, drop_rate)
     heads, head_dims = arch.num_heads, arch.embed_dims // arch.num_heads
 
     def rel_pos(window: int) -> RelativePositionMlp | DecomposedRelativePosition | None:
@@ -114,6 +116,7 @@ def build_attentions(
             bias=bias(window),
             rel_pos=rel_pos(window),
             qkv_bias=qkv_bias,
+            drop_rate=drop_rate,
             flex=gaussian is not None and gaussian.kernel == 'flex',
         )
         for window in windows
@@ -174,7 +177,10 @@ def _parse(options: type[T], given: str | Mapping | None, argument: str) -> T | 
 
 
 def _check_gaussian(
-    gaussian: GaussianOptions, relative: RelativeOptions | None, windows: Sequence[int]
+    gaussian: GaussianOptions,
+    relative: RelativeOptions | None,
+    windows: Sequence[int],
+    drop_rate: float,
 ) -> None:
     if gaussian.blocks == 'window' and not any(windows):
         raise UserError(
@@ -192,6 +198,11 @@ def _check_gaussian(
         raise UserError(
             "gaussian_bias with kernel='flex' computes the Gaussian alone: set "
             f"relative_position=None (got {relative.type!r}), or kernel='mask'"
+        )
+    if drop_rate:
+        raise UserError(
+            "gaussian_bias with kernel='flex' has no dropout of attention weights: set "
+            f"attn_drop_rate=0 (got {drop_rate}), or kernel='mask'"
         )
     if not has_flex_attention():
         raise UserError(

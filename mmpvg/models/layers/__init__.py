@@ -2,7 +2,7 @@
 
 from .attention import Attention, scaled_dot_product
 from .attention_bias import GaussianAttentionBias
-from .block import Block, Mlp
+from .block import Block, CompactBlock, Mlp
 from .drop_path import DropPath
 from .flex import gaussian_flex_attention, has_flex_attention
 from .layer_scale import LayerScale
@@ -32,6 +32,7 @@ __all__ = [
     'Attention',
     'AveragePooling',
     'Block',
+    'CompactBlock',
     'DecomposedRelativePosition',
     'DeliveredPE',
     'DropPath',

@@ -22,6 +22,7 @@ def scaled_dot_product(
     fused: bool = True,
     bias: Tensor | None = None,
     scale: float | None = None,
+    drop_rate: float = 0.0,
 ) -> Tensor:
     """Scaled dot-product attention, ``softmax(scale * q k^T + bias) v``.
 
@@ -33,6 +34,7 @@ def scaled_dot_product(
         bias: Added to the scaled logits, of shape ([B,] heads or 1, N, N), or None. Without one,
             torch may use its flash kernel.
         scale: By default ``1 / sqrt(d)``.
+        drop_rate: Rate of the dropout of attention weights.
 
     Returns:
         (B, heads, N, d).
@@ -45,11 +47,12 @@ def scaled_dot_product(
     if fused and not (trains_bias and q.device.type == 'cpu'):
         # Not expanded: torch pads a mask of odd width, and would pad every copy.
         mask = bias[None] if bias is not None and bias.ndim == 3 else bias
-        return F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+        return F.scaled_dot_product_attention(q, k, v, mask, drop_rate, scale=scale)
     logits = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
-    return logits.softmax(dim=-1) @ v
+    weights = logits.softmax(dim=-1)
+    return (F.dropout(weights, drop_rate) if drop_rate else weights) @ v
 
 
 class Attention(nn.Module):
@@ -62,8 +65,9 @@ class Attention(nn.Module):
         bias: Gaussian bias of the logits, or None.
         rel_pos: Relative position added to the logits, or None.
         qkv_bias: Whether queries, keys and values have a bias.
+        drop_rate: Rate of the dropout of attention weights while training.
         flex: Whether global attention with the Gaussian bias runs torch's ``flex_attention`` on
-            CUDA, without a table of all pairs of tokens.
+            CUDA, without a table of all pairs of tokens. It has no dropout.
 
     Attributes:
         fused: Whether torch's fused kernels run (True), or attention is computed step by step, as
@@ -71,7 +75,8 @@ class Attention(nn.Module):
             ``model.modules()``.
 
     Raises:
-        ValueError: If ``dims`` is not divisible by ``num_heads``, or ``window_size`` is negative.
+        ValueError: If ``dims`` is not divisible by ``num_heads``, ``window_size`` is negative,
+            or ``drop_rate`` is outside [0, 1).
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Attention(nn.Module):
         bias: GaussianAttentionBias | None = None,
         rel_pos: RelativePositionMlp | DecomposedRelativePosition | None = None,
         qkv_bias: bool = True,
+        drop_rate: float = 0.0,
         flex: bool = False,
     ) -> None:
         super().__init__()
@@ -93,10 +99,13 @@ class Attention(nn.Module):
             )
         if window_size < 0:
             raise UserError(f'window_size must be 0 (global) or positive, got {window_size}')
+        if not 0 <= drop_rate < 1:
+            raise UserError(f'attn_drop_rate must be in [0, 1), got {drop_rate}')
         self.num_heads = num_heads
         self.window_size = window_size
         self.fused = True
         self.flex = flex
+        self.drop_rate = drop_rate
         self.qkv = nn.Linear(dims, 3 * dims, bias=qkv_bias)
         self.proj = nn.Linear(dims, dims)
         self.bias = bias
@@ -130,6 +139,7 @@ class Attention(nn.Module):
     def _attend(self, x: Tensor, grid: Grid, axes: Axes | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D), attention among all N tokens of a grid or of a window."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        drop_rate = self.drop_rate if self.training else 0.0
         flex = self.flex and self.fused and q.is_cuda and not self.window_size
         if flex and self.bias is not None:
             out = gaussian_flex_attention(q, k, v, self.bias, grid)
@@ -138,9 +148,11 @@ class Attention(nn.Module):
             bias, width = self._pair_bias(q, grid, axes, decomposed=False), v.shape[-1]
             # As wide as the keys, or torch would use none of its fused kernels.
             v = F.pad(v, (0, k.shape[-1] - width))
-            out = scaled_dot_product(q, k, v, bias=bias, scale=1.0)[..., :width]
+            out = scaled_dot_product(q, k, v, bias=bias, scale=1.0, drop_rate=drop_rate)
+            out = out[..., :width]
         else:
-            out = scaled_dot_product(q, k, v, fused=self.fused, bias=self._pair_bias(q, grid, axes))
+            bias = self._pair_bias(q, grid, axes)
+            out = scaled_dot_product(q, k, v, fused=self.fused, bias=bias, drop_rate=drop_rate)
         return self.proj(out.transpose(1, 2).flatten(2))
 
     def _pair_bias(

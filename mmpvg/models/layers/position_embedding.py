@@ -105,6 +105,7 @@ class PositionEmbedding(nn.Module):
         cls_token: Whether the class token has a PE: a learnable one with a learnable table,
             position 0 of a 1-D sinusoid, zero with a 2-D one (LaPE, ICCV 2023).
         interpolate_mode: Mode of ``resize_position_embedding``.
+        std: Standard deviation of the truncated normal that a learnable table starts from.
 
     Raises:
         ValueError: If ``pe_type`` or ``interpolate_mode`` is unknown, or ``dims`` does not suit the
@@ -119,11 +120,13 @@ class PositionEmbedding(nn.Module):
         *,
         cls_token: bool = False,
         interpolate_mode: str = 'bicubic',
+        std: float = 0.02,
     ) -> None:
         super().__init__()
         check_choice('pe_type', pe_type, PE_TYPES)
         check_choice('interpolate_mode', interpolate_mode, INTERPOLATE_MODES)
         self.interpolate_mode = interpolate_mode
+        self.std = std
         h, w = grid
         if pe_type == 'learnable':
             self.table = nn.Parameter(torch.empty(1, h, w, dims))
@@ -145,9 +148,9 @@ class PositionEmbedding(nn.Module):
         return self.table.shape[1], self.table.shape[2]
 
     def reset_parameters(self) -> None:
-        """Initialize learnable parameters from a truncated normal of standard deviation 0.02."""
+        """Initialize learnable parameters from a truncated normal."""
         for rows in self.parameters():
-            nn.init.trunc_normal_(rows, std=0.02)
+            nn.init.trunc_normal_(rows, std=self.std)
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of this module without weight decay."""

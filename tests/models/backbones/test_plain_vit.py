@@ -259,6 +259,10 @@ def test_layer_depths():
             "got 'mlp'",
         ),
         (
+            dict(gaussian_bias=dict(per='head', kernel='flex'), attn_drop_rate=0.1),
+            'set attn_drop_rate=0 ',
+        ),
+        (
             dict(gaussian_bias=dict(per='head', kernel='flex'), window_size=7, global_blocks=()),
             'no global block has the Gaussian',
         ),

@@ -114,3 +114,29 @@ def test_global_attention_is_torch_multihead_attention():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         Attention(*arguments)
+
+
+@pytest.mark.parametrize('fused', [True, False])
+def test_dropout_of_attention_weights(fused):
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 4, 3, 32, 32).unbind(0)
+    # With these values the result is the matrix of weights.
+    v = torch.eye(32).expand(4, 3, -1, -1)
+    weights = scaled_dot_product(q, k, v, fused=fused)
+    dropped = scaled_dot_product(q, k, v, fused=fused, drop_rate=0.3)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], weights[kept] / 0.7)
+    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.02)
+
+
+@pytest.mark.parametrize('window_size', [0, 3])
+def test_dropout_is_for_training(window_size):
+    torch.manual_seed(0)
+    plain, dropping = Attention(24, 3, window_size), Attention(24, 3, window_size, drop_rate=0.5)
+    dropping.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 20, 24)
+    torch.testing.assert_close(dropping.eval()(x, (4, 5)), plain(x, (4, 5)))
+    dropping.train()
+    assert not torch.equal(dropping(x, (4, 5)), dropping(x, (4, 5)))
+    with pytest.raises(ValueError, match='got 1.0'):
+        Attention(24, 3, drop_rate=1.0)
