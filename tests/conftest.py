@@ -1,5 +1,6 @@
 """Shared data and paths of the test suite."""
 
+import gc
 import importlib.util
 import os
 import runpy
@@ -12,6 +13,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that several processes end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -33,6 +40,13 @@ def each_config_is_formatted_once():
         patch.setattr(yapf_api, 'FormatCode', format_once)
         patch.setattr(config, 'FormatCode', format_once, raising=False)
         yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def garbage_is_not_sought_in_what_is_imported():
+    """mmengine collects garbage for every data set, which takes long with all upstreams loaded."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

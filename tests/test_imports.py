@@ -37,6 +37,7 @@ def test_no_import_circle(repo):
     TopologicalSorter(graph).prepare()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('module', 'expected'),
     [

@@ -23,6 +23,7 @@ USE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'order',
     [('mmdet', 'mmseg', 'none'), ('mmseg', 'mmdet'), ('none', 'mmdet'), ('none', 'mmseg')],
@@ -41,7 +42,7 @@ def test_a_missing_mmengine_is_named_in_a_sentence(module):
     code = f"import sys; sys.modules['mmengine'] = None; import {module}"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode and last.startswith('ImportError: mmengine is not installed: run `pip ')
+    assert done.returncode and 'PackageError: mmengine is not installed: run `pip ' in last
 
 
 def test_importing_mmpvg_imports_nothing_heavy():

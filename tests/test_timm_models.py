@@ -205,6 +205,7 @@ def test_a_plain_vit_starts_a_classifier(tmp_path):
     assert all(torch.equal(loaded[name], value) for name, value in vit.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_script_of_timm_runs_with_our_models(tmp_path):
     (tmp_path / 'helper.py').write_text('WORD = "found"\n')
     script = tmp_path / 'train.py'
@@ -220,6 +221,7 @@ def test_a_script_of_timm_runs_with_our_models(tmp_path):
     assert done.returncode == 1 and 'usage: ' in done.stderr
 
 
+@pytest.mark.slow
 def test_without_timm_the_error_says_what_to_install():
     code = 'import sys; sys.modules["timm"] = None; import mmpvg.timm_models'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)

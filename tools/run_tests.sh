@@ -39,10 +39,11 @@ echo "== pytest, $stack stack"
 start=$SECONDS
 status=0
 # The environment's programs come first in PATH: tests start torchrun, python and our shell scripts.
-# One single-threaded process per core: most of the time is spent starting programs.
+# One single-threaded process per core: most of the time is spent starting programs. Files keep the
+# order of tests/conftest.py: those with slow tests first, so that none is left alone at the end.
 jobs=$(nproc)
 PATH=$venv/bin:$PATH OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest --durations=10 \
-    -n $((jobs < 8 ? jobs : 8)) --dist loadfile "$@" || status=$?
+    -n $((jobs < 8 ? jobs : 8)) --dist loadfile --no-loadscope-reorder "$@" || status=$?
 if ((status == 5)); then echo 'run_tests: pytest selected no test, which counts as a failure.' >&2; fi
 echo "== pytest, $stack stack: exit status $status after $(elapsed $((SECONDS - start)))"
 exit "$status"

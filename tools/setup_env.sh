@@ -90,13 +90,23 @@ fi
 say "Making the $stack stack in $venv with Python $(describe "$base")"
 started=$SECONDS
 [[ -x $python ]] || "$base" -m venv "$venv"
+# Of an interrupted creation, or made by uv.
+"$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip
 mkdir -p "$state"
 rm -f "$state/all"
 pip=("$python" -m pip --disable-pip-version-check)
 mmcv=$(grep -oE '^(onedl-)?mmcv==.*' "$pins")
 
 # uv reads its own settings, not pip's: hand it the indexes that pip is configured with.
-pip_setting() { "${pip[@]}" config list 2>/dev/null | sed -nE "s/^[^.]+\\.$1='(.*)'\$/\\1/p" | tail -n 1; }
+pip_settings=$("${pip[@]}" config list)
+pip_setting() { # pip_setting NAME: on one line, from where pip takes it
+    local section value
+    for section in :env: install global; do
+        value=$(sed -nE "s/^$section\\.$1='(.*)'\$/\\1/p" <<<"$pip_settings")
+        [[ -n $value ]] && break
+    done
+    sed -E 's/\\n/ /g; s/^ +//; s/ +$//; s/ +/ /g' <<<"$value"
+}
 bridge() { # bridge UV_VARIABLE pip-setting SEPARATOR
     local value
     value=$(pip_setting "$2" | tr ' ' "$3")
@@ -147,6 +157,8 @@ step() { # step NAME 'WHAT IT DOES' COMMAND...
     beat=
     if ((status)); then
         tail -n 5 "$log" | sed 's/^/      | /' >&2
+        # Then something was changed after its step.
+        [[ $name != check ]] || rm -f "$state"/{torch,mmcv,packages,mmpvg,operators}
         fail "step $number ($what) failed, its log is $log; running the same command again continues here."
     fi
     printf '%s' "$key" >"$state/$name"
@@ -166,18 +178,21 @@ has_gpu() { [[ ${FORCE_CUDA:-} == 1 ]] || { command -v nvidia-smi && nvidia-smi 
 cpu_builds() { sed -nE 's/^(torch(vision)?==[^+ ]+)$/\1+cpu/p' "$pins"; }
 
 install_torch() {
-    local builds=(torch torchvision) cpu
-    mapfile -t cpu < <(cpu_builds)
+    local cpu builds
+    # Words without spaces; bash 3.2 of macOS has no mapfile.
+    cpu=$(cpu_builds)
+    # CPU-only builds count as newer than others of their version.
+    builds=${cpu//==/!=}
     if [[ $build == cpu ]] || { [[ $build == auto ]] && ! has_gpu; }; then
-        if install --dry-run --no-deps "${cpu[@]}" >/dev/null 2>&1; then
-            builds=("${cpu[@]}")
+        if install --dry-run --no-deps $cpu >/dev/null 2>&1; then
+            builds=$cpu
         elif [[ $(uname -sm) == 'Linux x86_64' && $build == cpu ]]; then
-            say "The package index has no ${cpu[0]}: set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds," \
+            say "The package index has no ${cpu%%[[:space:]]*}: set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds," \
                 'or leave --torch out.'
             return 1
         fi
     fi
-    install "${builds[@]}" numpy
+    install $builds numpy
 }
 
 # The operators of an installed mmcv: compiled, or none.
@@ -195,7 +210,7 @@ if wants_cuda and get_compiling_cuda_version() == 'not available':
 PY
 }
 
-installed() { "$uv" pip freeze --python "$python" | grep -qx "$mmcv"; }
+installed() { "$uv" pip freeze --python "$python" | grep -x "$mmcv" >/dev/null; }
 
 # Built without torch in sight, mmcv leaves its operators out: seconds, and no compiler.
 install_free() {
@@ -238,27 +253,35 @@ sys.exit(not (torch.cuda.is_available() or os.environ.get("FORCE_CUDA") == "1"))
 install_compiled() {
     local lack
     if installed && compiled_works; then return; fi
-    # A wheel of an earlier install without operators goes; its dependencies stay.
+    # A wheel of an earlier install without operators goes; then its dependencies, without which mmcv
+    # cannot be imported, are added where they are missing.
     if [[ $ready == yes ]]; then
-        "${pip[@]}" install -c "$pins" --only-binary "${mmcv%%==*}" --force-reinstall --no-deps "$mmcv" || return
+        "${pip[@]}" install -c "$pins" --only-binary "${mmcv%%==*}" --force-reinstall --no-deps "$mmcv" &&
+            install "$mmcv" || return
         if compiled_works; then return; fi
         say 'The ready wheel does not fit, compiling.'
     fi
     lack=$(compiler_lack)
     if [[ -n $lack ]]; then say "$lack"; return 1; fi
-    compile --force-reinstall --no-deps --no-cache-dir && compiled_works
+    compile --force-reinstall --no-deps --no-cache-dir && install "$mmcv" && compiled_works
 }
 
 step build 'uv, and what packages are built with' install_uv
 uv=$(command -v uv || say "$venv/bin/uv")
+[[ -x $uv ]] || install_uv # the one of an earlier run is gone
 
 if [[ $ops == free ]]; then
     how="$mmcv: without its compiled operators"
     plan='built without operators, nothing to compile: seconds'
 else
     ready=no
-    if "${pip[@]}" install -q --dry-run --no-deps --only-binary :all: "$mmcv" >/dev/null 2>&1; then ready=yes; fi
-    if [[ $ready == yes ]]; then
+    # An mmcv without operators that is installed does not count as a ready wheel.
+    wheel=(--dry-run --force-reinstall --no-deps --only-binary :all: "$mmcv")
+    if installed && compiled_works >/dev/null 2>&1; then
+        how="$mmcv: its compiled operators"
+        plan='is there with its operators: seconds'
+    elif "${pip[@]}" install -q "${wheel[@]}" >/dev/null 2>&1; then
+        ready=yes
         how="$mmcv: installs a ready wheel"
         plan='a ready wheel is at hand, nothing to compile: under a minute'
     else

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,20 @@ def main() -> None:
         if compiled is None:
             sys.exit(where)
         cases = make_cases(args.device) | detector_cases(args.detector, args.device)
-        print('| Case | Compiled, ms | Compiler-free, ms | Ratio |')
-        print('|---|---|---|---|')
-        for name, call in cases.items():
-            calls = {'free': run(extension, call), 'compiled': run(compiled, call)}
-            times = time_alternately(calls, args.rounds, args.device)
-            free, own = times['free'], times['compiled']
-            row = f'{own.median * 1e3:.2f} | {free.median * 1e3:.2f} | {free.ratio(own):.2f}'
-            print(f'| {name} | {row} |', flush=True)
+        for line in table(cases, compiled, args.rounds):
+            print(line, flush=True)
+
+
+def table(cases: dict[str, Callable[[Any], object]], compiled: Any, rounds: int) -> Iterator[str]:
+    """Lines of the table, each when its case is timed."""
+    yield '| Case | Compiled, ms | Compiler-free, ms | Ratio |'
+    yield '|---|---|---|---|'
+    for name, call in cases.items():
+        calls = {'free': run(extension, call), 'compiled': run(compiled, call)}
+        times = time_alternately(calls, rounds)
+        free, own = times['free'], times['compiled']
+        row = f'{own.median * 1e3:.2f} | {free.median * 1e3:.2f} | {free.ratio(own):.2f}'
+        yield f'| {name} | {row} |'
 
 
 def run(ext: Any, call: Callable[[Any], object]) -> Call:

@@ -17,7 +17,7 @@ def load_compiled(folder):
     """The module and where it is from; (None, why not) without one.
 
     It is the environment's own, or that of a ready wheel for this Python and this mmcv, in a folder
-    that PIP_FIND_LINKS names or in shared/wheels beside the repository.
+    that PIP_FIND_LINKS names.
 
     Args:
         folder: Where the wheel's module is unpacked.
@@ -27,7 +27,7 @@ def load_compiled(folder):
     own = find_operators()
     if own.kind == COMPILED:
         return _load(own.path)
-    folders = [*os.environ.get('PIP_FIND_LINKS', '').split(), ROOT.parent / 'shared' / 'wheels']
+    folders = os.environ.get('PIP_FIND_LINKS', '').split()
     for wheels in map(Path, folders):
         for wheel in sorted(wheels.glob('*.whl')) if wheels.is_dir() else ():
             if _fits(wheel.name):

@@ -23,7 +23,7 @@ def main() -> None:
     command = parser.parse_args().command
     try:
         print({'install': install, 'status': status, 'uninstall': uninstall}[command]())
-    except (UserError, ImportError) as error:
+    except UserError as error:
         sys.exit(str(error))
 
 

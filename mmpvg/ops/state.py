@@ -1,4 +1,4 @@
-"""Which operators an environment's mmcv has, told without importing it or torch."""
+"""Finds which operators an environment's mmcv has, without importing it or torch."""
 
 from __future__ import annotations
 

@@ -17,6 +17,10 @@ class MissingFileError(UserError, FileNotFoundError):
         return str(self.args[0])
 
 
+class PackageError(UserError, ImportError):
+    """Packages that are missing or do not fit together; the message holds the command to run."""
+
+
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Check that a setting has one of its values.
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from importlib.util import find_spec
 
 from mmpvg.ops.state import NONE, find_operators
-from mmpvg.utils.errors import UserError
+from mmpvg.utils.errors import PackageError, UserError
 
 # Import name -> distribution of the current stack, distributions of the legacy one.
 _CURRENT = {
@@ -42,7 +42,7 @@ def require_stack(*modules: str) -> str | None:
         Which operators mmcv has, ``compiled`` or ``compiler-free``; None if mmcv was not asked for.
 
     Raises:
-        ImportError: A package is missing or too old, the two families are mixed, mmcv has no
+        PackageError: A package is missing or too old, the two families are mixed, mmcv has no
             operators, or setuptools is too new for the legacy stack. The message is one sentence
             and contains the command that fixes it.
         ValueError: A name is none of the five.
@@ -63,25 +63,25 @@ def require_stack(*modules: str) -> str | None:
         needed.insert(1, 'mmcv')
     for module in dict.fromkeys(needed):
         if find_spec(module) is None:
-            raise ImportError(
+            raise PackageError(
                 f'{module} is not installed: run `{_install_command(module, bool(legacy))}` or '
                 f'make a whole environment with `{_setup_command(bool(legacy))}`.'
             )
 
     name, version = (current.get('mmengine') or legacy.get('mmengine')) or ('mmengine', None)
     if version and _release(version) < (0, 10):
-        raise ImportError(
+        raise PackageError(
             f'{name} {version} is too old, mmpvg needs 0.10 or newer: '
             f'run `{_install_command("mmengine", bool(legacy))}`.'
         )
     if 'mmengine' in legacy and find_spec('pkg_resources') is None:
-        raise ImportError(
+        raise PackageError(
             f'{name} {version} imports pkg_resources, which setuptools 82 removed: '
             'run `pip install "setuptools<82"`.'
         )
     operators = find_operators().kind if 'mmcv' in needed else None
     if operators == NONE:
-        raise ImportError(
+        raise PackageError(
             'mmcv has no operators (mmcv._ext is missing): run `python -m mmpvg.ops install`, or '
             f'compile them with `{_rebuild_command(legacy)}`.'
         )
@@ -93,14 +93,14 @@ def require_one_mmcv() -> None:
     """Checks that at most one distribution provides mmcv.
 
     Raises:
-        ImportError: Two do; the message is one sentence and holds the command that mends it.
+        PackageError: Two do; the message is one sentence and holds the command that fixes it.
     """
     current = _installed({module: (name,) for module, name in _CURRENT.items()})
     _check_one_family(current, _installed(_LEGACY))
     found = {name: entry for name in _LEGACY['mmcv'] if (entry := _installed({name: (name,)}))}
     if len(found) > 1:
         both = ' and '.join(_listed(entry) for entry in found.values())
-        raise ImportError(
+        raise PackageError(
             f'{both} are both installed, into one folder: '
             f'run `pip uninstall -y {" ".join(found)}` and then `{_pure_command("mmcv")}`.'
         )
@@ -132,7 +132,7 @@ def _check_one_family(
     current: dict[str, tuple[str, str]], legacy: dict[str, tuple[str, str]]
 ) -> None:
     if current and legacy:
-        raise ImportError(
+        raise PackageError(
             f'{_listed(legacy)} and {_listed(current)} are both installed but provide the same '
             'import names, so keep one family per environment: make a fresh one with '
             '`bash tools/setup_env.sh --venv NEW_FOLDER`.'
@@ -200,7 +200,7 @@ def _check_legacy_accepts_mmcv(legacy: dict[str, tuple[str, str]], needed: list[
             try:
                 importlib.import_module(module)
             except AssertionError as error:
-                raise ImportError(
+                raise PackageError(
                     f'{legacy[module][0]} {legacy[module][1]} refuses mmcv {legacy["mmcv"][1]}: '
                     f'run `{_install_command("mmcv", legacy=True)}`.'
                 ) from error

@@ -75,6 +75,7 @@ def test_memory_does_not_grow_with_the_results(tmp_path):
     assert peak < 5_000_000 < (tmp_path / 'a.pkl').stat().st_size
 
 
+@pytest.mark.slow
 def test_two_processes(run_two_processes, tmp_path):
     run_two_processes('apis/streamed_results_worker.py', str(tmp_path))
     found = pickle.loads((tmp_path / 'out.pkl').read_bytes())

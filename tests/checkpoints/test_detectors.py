@@ -80,6 +80,7 @@ def test_a_relative_position_of_another_size_is_refused(vitdet, tmp_path):
             PretrainedViT(file)(MPVGViT(**{**VITDET, **arguments}))
 
 
+@pytest.mark.slow
 def test_vitdet_of_detectron2_is_a_pickle_that_a_trusting_user_converts(vitdet, tmp_path):
     state, expected = vitdet
     content = {f'backbone.net.{name}': value.numpy() for name, value in state.items()}

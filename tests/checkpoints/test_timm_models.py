@@ -69,6 +69,7 @@ def structure(model):
     return repr((model, settings, list(model.state_dict())))
 
 
+@pytest.mark.slow
 def test_every_vit_of_timm_is_equal_or_refused():
     read, noted, refused, others, shrunk, done = {}, {}, {}, {}, set(), {}
     for name in NAMES:

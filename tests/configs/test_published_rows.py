@@ -241,7 +241,7 @@ def test_a_schedule_of_epochs_needs_their_length():
     cfg, _ = load(COCO)
     curve = learning_rate_curve(cfg, [1e-4], num_images=3200, points=36)
     assert curve.total == 36 * 400 and curve.epoch_length == 400
-    with pytest.raises(ValueError, match='36 epochs; tell how many images'):
+    with pytest.raises(ValueError, match='36 epochs; pass the number of its images'):
         learning_rate_curve(cfg, [1e-4])
 
 

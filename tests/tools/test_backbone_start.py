@@ -35,7 +35,8 @@ def stage(repo, sample_data, digits_data, tmp_path_factory):
 @pytest.mark.slow
 def test_from_classifier_to_detector_to_segmenter(stage):
     epochs = ['train_cfg.max_epochs=1']
-    classifier, log = stage('classifier_vit_mpvg_sample', options=epochs)
+    batch = 'train_dataloader.batch_size=32'
+    classifier, log = stage('classifier_vit_mpvg_sample', options=[*epochs, batch])
     assert 'PretrainedViT' not in log
     detector, log = stage('mask_rcnn_vit_mpvg_sample', '--backbone', classifier, options=epochs)
     assert f'{classifier}, read as mmpvg:' in log

@@ -27,6 +27,7 @@ OPTIONS = (
     'val_dataloader=None',
     'val_evaluator=None',
 )
+RESUMED = 'resumed epoch: 0, iter: '
 
 
 def default_signals():
@@ -89,6 +90,12 @@ def takes_signals(process):
         return []
 
 
+def wait_for_handlers(process, work_dir):
+    while len(takes_signals(process)) < 2:
+        assert process.poll() is None, (work_dir / 'output.txt').read_text()[-3000:]
+        time.sleep(0.01)
+
+
 def handles(pid, number):
     status = Path(f'/proc/{pid}/status').read_text()
     (caught,) = re.findall(r'SigCgt:\s*(\S+)', status)
@@ -112,12 +119,14 @@ def assert_equal(found, expected):
 
 
 def test_sigterm_to_the_script(start, whole, tmp_path):
-    process = start(tmp_path)
+    """torchrun starts again what exits with another code than 0; the run must end all the same."""
+    process = start(tmp_path, MAX_RESTARTS='2')
     wait_for(tmp_path / 'iter_4.pth', process)
     process.send_signal(signal.SIGTERM)
     end(process, tmp_path, code=75)
     latest = Path((tmp_path / 'last_checkpoint').read_text())
     assert 4 <= torch.load(latest, weights_only=False)['meta']['iter'] < 16
+    assert not (tmp_path / 'iter_16.pth').exists()
     end(start(tmp_path), tmp_path)
     assert_equal(final(tmp_path), whole)
 
@@ -126,59 +135,43 @@ def test_sigterm_to_the_script(start, whole, tmp_path):
 def test_sigterm_while_the_run_starts(start, tmp_path, begun):
     """While torchrun is imported, or the processes of the run are."""
     process = start(tmp_path, MAX_RESTARTS='1')
-    while not (len(takes_signals(process)) == 2 if begun else handles(process.pid, 15)):
-        assert process.poll() is None, (tmp_path / 'output.txt').read_text()[-3000:]
-        time.sleep(0.01)
+    if begun:
+        wait_for_handlers(process, tmp_path)
+    else:
+        while not handles(process.pid, signal.SIGTERM):
+            time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     end(process, tmp_path, code=75)
     assert not list(tmp_path.glob('*.pth'))
 
 
-def test_sigterm_to_a_run_that_may_be_started_again(start, tmp_path):
-    """torchrun starts again what exits with another code than 0; the run must end all the same."""
-    process = start(tmp_path, MAX_RESTARTS='2')
-    wait_for(tmp_path / 'iter_4.pth', process)
-    process.send_signal(signal.SIGTERM)
-    end(process, tmp_path, code=75)
-    assert not (tmp_path / 'iter_16.pth').exists()
+def test_what_torchrun_starts_again(start, whole, tmp_path):
+    """Processes one of which dies at the start, gets a signal, and dies after a resume.
 
-
-def test_what_torchrun_ends_itself_starts_again(start, whole, tmp_path):
-    """It sends SIGTERM to the processes beside one that failed, or when a node joins."""
-    process = start(tmp_path, MAX_RESTARTS='2')
+    torchrun itself sends SIGTERM to the processes beside one that failed, or when a node joins.
+    """
+    process, output = start(tmp_path, MAX_RESTARTS='3'), tmp_path / 'output.txt'
+    wait_for_handlers(process, tmp_path)
+    os.kill(ranks(process)[1], signal.SIGKILL)
     wait_for(tmp_path / 'iter_4.pth', process)
+    assert RESUMED not in output.read_text()
     os.kill(ranks(process)[0], signal.SIGTERM)
-    end(process, tmp_path)
-    assert_equal(final(tmp_path), whole)
-
-
-@pytest.mark.parametrize('restarts', [0, 1])
-def test_a_process_that_dies_while_the_run_starts(start, whole, tmp_path, restarts):
-    """It is a failure, on which no scheduler requeues, and is started again."""
-    process = start(tmp_path, MAX_RESTARTS=str(restarts))
-    while len(takes_signals(process)) < 2:
-        assert process.poll() is None, (tmp_path / 'output.txt').read_text()[-3000:]
+    while RESUMED not in output.read_text():
+        assert process.poll() is None, output.read_text()[-3000:]
         time.sleep(0.01)
-    os.kill(ranks(process)[1], signal.SIGKILL)
-    end(process, tmp_path, code=1 - restarts)
-    if restarts:
-        assert_equal(final(tmp_path), whole)
-
-
-def test_a_signal_to_one_process_ends_both(start, whole, tmp_path):
-    process = start(tmp_path)
-    wait_for(tmp_path / 'iter_4.pth', process)
-    os.kill(ranks(process)[1], signal.SIGUSR1)
-    end(process, tmp_path, code=75)
-
-
-def test_a_process_dies_and_all_start_again(start, whole, tmp_path):
-    process = start(tmp_path, MAX_RESTARTS='1')
-    wait_for(tmp_path / 'iter_4.pth', process)
+    assert not (tmp_path / 'iter_16.pth').exists()
     os.kill(ranks(process)[1], signal.SIGKILL)
     end(process, tmp_path)
+    assert output.read_text().count(RESUMED) == 2
     assert_equal(final(tmp_path), whole)
-    assert 'resumed epoch: 0, iter: ' in (tmp_path / 'output.txt').read_text()
+
+
+def test_a_process_that_dies_while_the_run_starts(start, tmp_path):
+    """It is a failure, on which no scheduler requeues."""
+    process = start(tmp_path)
+    wait_for_handlers(process, tmp_path)
+    os.kill(ranks(process)[1], signal.SIGKILL)
+    end(process, tmp_path, code=1)
 
 
 def test_a_process_dies_and_the_job_ends_with_its_error(start, tmp_path):
@@ -211,11 +204,12 @@ def test_every_script_that_asks_where_it_is_unsets_cdpath(repo):
     assert all(0 < text.find('unset CDPATH') < text.index('$(cd ') for text in asking)
 
 
-def test_a_sharded_run_goes_on(start, tmp_path):
+def test_a_signal_to_one_process_ends_both_and_a_sharded_run_goes_on(start, tmp_path):
     process = start(tmp_path, '--fsdp')
-    wait_for(tmp_path / 'iter_8.pth', process)
-    process.send_signal(signal.SIGTERM)
+    wait_for(tmp_path / 'iter_4.pth', process)
+    os.kill(ranks(process)[1], signal.SIGUSR1)
     end(process, tmp_path, code=75)
+    assert not (tmp_path / 'iter_16.pth').exists()
     end(start(tmp_path, '--fsdp'), tmp_path)
-    assert 'resumed epoch: 0, iter: ' in (tmp_path / 'output.txt').read_text()
+    assert RESUMED in (tmp_path / 'output.txt').read_text()
     assert torch.load(tmp_path / 'iter_16.pth', weights_only=False)['meta']['iter'] == 16

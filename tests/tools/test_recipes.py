@@ -243,7 +243,8 @@ def test_it_resumes(recipe, trained, repo, options, start, tmp_path):
     resumed = run_train(
         [str(repo / f'configs/{recipe.config}.py'), '--work-dir', str(tmp_path)]
         + ['--resume', str(checkpoint(recipe, work_dir, 1)), '--cfg-options', *options]
-        + ['model.backbone.init_cfg=None']
+        + ['model.backbone.init_cfg=None', 'default_hooks.checkpoint.save_best=None']
+        + [f'{part}=None' for part in ('val_cfg', 'val_dataloader', 'val_evaluator')]
     )
     assert (resumed.epoch, resumed.iter) == (runner.epoch, runner.iter)
     assert not checkpoint(recipe, tmp_path, 1).exists(), 'the first step was trained again'
@@ -262,17 +263,23 @@ def test_it_tests(recipe, trained, repo, options, tmp_path):
 
 
 @pytest.mark.parametrize('adapted', [RECIPES[0], RECIPES[6]], ids=['mask_rcnn', 'upernet'])
-def test_vit_adapter_trains_with_two_processes(adapted, repo, sample_data, deit, tmp_path):
+def test_vit_adapter_trains_and_is_tested_with_two_processes(
+    adapted, repo, sample_data, deit, tmp_path
+):
     """Without find_unused_parameters, which would hide a parameter without a gradient."""
-    done = subprocess.run(
-        ['bash', repo / 'tools/dist_train.sh', repo / f'configs/{adapted.config}.py', '2']
-        + ['--work-dir', tmp_path, '--backbone', deit]
-        + ['--cfg-options', *reduced(adapted, sample_data)],
-        env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert checkpoint(adapted, tmp_path, 2).exists()
+    config, weights = repo / f'configs/{adapted.config}.py', checkpoint(adapted, tmp_path, 2)
+    options = ['--cfg-options', *reduced(adapted, sample_data)]
+    for script, arguments in (
+        ('dist_train.sh', [config, '2', '--work-dir', tmp_path, '--backbone', deit]),
+        ('dist_test.sh', [config, weights, '2', '--work-dir', tmp_path / 'test']),
+    ):
+        done = subprocess.run(
+            ['bash', repo / 'tools' / script, *arguments, *options],
+            env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert weights.exists() and list(tmp_path.glob('test/*/*.json'))

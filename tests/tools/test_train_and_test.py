@@ -60,10 +60,15 @@ def test_resume_goes_on_from_the_checkpoint(task, trained, repo, data_options, t
 
 
 def test_bare_resume_and_the_recipes_switches(task, repo, data_options, tmp_path):
+    """The first part is without validation."""
     command = [str(repo / task.config), '--work-dir', str(tmp_path), '--amp', '--auto-scale-lr']
     command += ['--resume', '--cfg-options', *data_options]
     first = [option for option in task.options if 'max_' not in option]
-    runner = run_train([*command, *first, f'train_cfg.max_{task.steps}s=1'])
+    first += [f'train_cfg.max_{task.steps}s=1', 'default_hooks.logger.interval=1']
+    first += ['default_hooks.checkpoint.save_best=None']
+    first += [f'{part}=None' for part in ('val_cfg', 'val_dataloader', 'val_evaluator')]
+    runner = run_train([*command, *first])
+    assert Path(checkpoint(tmp_path, task, 1)).exists() and runner.val_loop is None
     # Mixed precision falls back on a host without a GPU.
     scaled = pytest.approx(task.lr * task.batch_share)
     assert runner.optim_wrapper.param_groups[0]['initial_lr'] == scaled
@@ -87,48 +92,24 @@ def test_a_resume_with_a_changed_config_stops(task, trained, repo, data_options,
         run_train([*command, 'model.backbone.img_size=64'])
 
 
-def test_training_without_validation(task, repo, data_options, tmp_path):
-    runner = run_train(
-        [str(repo / task.config), '--work-dir', str(tmp_path), '--cfg-options', *task.options]
-        + [*data_options, 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None']
-        + ['default_hooks.checkpoint.save_best=None']
-    )
-    assert Path(checkpoint(tmp_path, task, 2)).exists() and runner.val_loop is None
-
-
-def test_our_test_gives_the_validation_metrics(task, trained, repo, data_options, tmp_path):
-    metrics = run_test(
-        [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir', str(tmp_path)]
-        + ['--show-dir', str(tmp_path / 'shown'), '--cfg-options', *data_options]
-    )
-    logged = scalars(trained)[0][-1]
-    for name in task.metrics:
-        assert metrics[name] == pytest.approx(logged[name], abs=1e-3)
-    pictures = [*tmp_path.rglob('*.jpg'), *tmp_path.rglob('*.png')]
-    assert len(pictures) == task.num_val_images
-
-
-def test_runs_of_one_second_keep_their_folders(
+def test_our_test_gives_the_validation_metrics_pictures_and_predictions(
     task, trained, repo, data_options, tmp_path, monkeypatch
 ):
+    """Runs of one second keep their folders."""
     monkeypatch.setattr('mmengine.runner.runner.time.strftime', lambda *_: '20000101_000000')
-    for name in ('first', 'second'):
-        run_test(
-            [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir']
+    in_one_file = task.owner != 'mmseg'
+    out = tmp_path / ('predictions.pkl' if in_one_file else 'predictions')
+    logged = scalars(trained)[0][-1]
+    for name, more in (('first', []), ('second', ['--out', str(out)])):
+        metrics = run_test(
+            [str(repo / task.config), checkpoint(trained, task, 2), *more, '--work-dir']
             + [str(tmp_path / name), '--show-dir', str(tmp_path / name / 'shown'), '--cfg-options']
             + data_options
         )
+        for metric in task.metrics:
+            assert metrics[metric] == pytest.approx(logged[metric], abs=1e-3)
         shown = [*(tmp_path / name).rglob('*.jpg'), *(tmp_path / name).rglob('*.png')]
         assert len(shown) == task.num_val_images
-
-
-def test_out_writes_predictions(task, trained, repo, data_options, tmp_path):
-    in_one_file = task.owner != 'mmseg'
-    out = tmp_path / ('predictions.pkl' if in_one_file else 'predictions')
-    run_test(
-        [str(repo / task.config), checkpoint(trained, task, 2), '--work-dir', str(tmp_path)]
-        + ['--out', str(out), '--cfg-options', *data_options]
-    )
     if in_one_file:
         with out.open('rb') as file:
             assert len(pickle.load(file)) == task.num_val_images

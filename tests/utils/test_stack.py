@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mmpvg.ops.state import NONE, Operators
+
 ROOT = Path(__file__).resolve().parents[2]
 
 CURRENT = {
@@ -200,3 +202,12 @@ def test_the_environment_of_this_run():
     operators = require_stack('mmdet', 'mmseg', 'mmpretrain')
     assert operators == find_operators().kind and operators in ('compiled', 'compiler-free')
     assert require_stack() is None
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_without_operators(run_refused, monkeypatch, tool):
+    """As after a plain ``pip install``: a sentence with the command, and no traceback."""
+    monkeypatch.setattr('mmpvg.utils.stack.find_operators', lambda: Operators(NONE))
+    checkpoint = ['none'] if tool == 'test.py' else []
+    message = run_refused(tool, 'configs/sample/mask_rcnn_vit_mpvg_sample.py', *checkpoint)
+    assert 'mmcv has no operators' in message and 'python -m mmpvg.ops install' in message

@@ -12,7 +12,10 @@ TASKS = {
 
 def metrics(folder: Path) -> dict:
     """The metrics of the latest test run below a work dir."""
-    file = max(folder.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
+    files = sorted(folder.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
+    if not files:
+        sys.exit(f'{folder} holds no metrics; run tools/quickstart.sh, which calls this script')
+    file = files[-1]
     return json.loads(file.read_text())
 
 

@@ -77,7 +77,7 @@ class _Outlines:
         if not isinstance(outlines, list) or not isinstance(outlines[0], list):
             detail = f'{str(outlines)[:40]}... is no list of outlines; write [[x, y, x, y, ...]]'
             return 'outlines are not lists', detail, 'replaced'
-        start, bad = len(self.coordinates), []
+        start, first, bad = len(self.coordinates), len(self.outline_starts), []
         for outline in outlines:
             length = len(outline) if isinstance(outline, list) else 0
             if length < 6 or length % 2:
@@ -87,7 +87,8 @@ class _Outlines:
             try:
                 self.coordinates.extend(outline)
             except (TypeError, OverflowError):
-                del self.coordinates[before:]
+                # The annotation's other outlines too: coordinates belong to the rows before them.
+                del self.coordinates[start:], self.outline_starts[first:]
                 return 'outline is not of numbers', f'such as {outline[:2]}', 'replaced'
             self.outline_starts.append(before)
         if len(self.coordinates) > start:

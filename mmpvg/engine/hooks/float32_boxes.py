@@ -15,7 +15,7 @@ from mmpvg.registry import HOOKS
 
 @HOOKS.register_module()
 class Float32BoxesHook(Hook):
-    """Pool, decode and compare boxes in float32, whatever the maps come in.
+    """Pool, decode and compare boxes in float32, whatever the type of the maps.
 
     mmdet casts the corners of regions to the type of the maps: at 1300 pixels to whole pixels in
     float16, and to multiples of 8 in bfloat16, for which mmcv's RoIAlign has no kernel, nor its

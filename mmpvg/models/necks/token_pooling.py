@@ -81,7 +81,7 @@ class TokenPooling(BaseModule):
             if groups != 'heads' or heads is None:
                 raise UserError(
                     f"groups={groups!r} must be a number, or 'heads' with an arch as in_channels, "
-                    f'which tells their number (got {in_channels})'
+                    f'which gives their number (got {in_channels})'
                 )
             groups = heads
         self.pool = GeneralizedMeanPooling(channels, groups, p, learnable=learnable, eps=eps)

@@ -51,12 +51,12 @@ def test_a_kill_during_a_checkpoint_and_a_signal(repo, sample_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_output_of_a_training_that_fails_is_shown(repo, sample_data, tmp_path):
-    wrong = options(tmp_path / 'nowhere')
+def test_the_output_of_a_training_that_fails_is_shown(sample_data, tmp_path):
+    wrong = tmp_path / 'nowhere.py'
     with pytest.raises(
-        ChildProcessError, match=r'(?s)whole/output.txt failed.*nowhere.*does not exist'
+        ChildProcessError, match=r'(?s)whole/output.txt failed.*nowhere.py does not exist'
     ):
-        run_kill_study(plan_kills(random=1), repo / CONFIG, tmp_path, wrong)
+        run_kill_study(plan_kills(random=1), wrong, tmp_path, options(sample_data))
 
 
 def outcome(**changes):

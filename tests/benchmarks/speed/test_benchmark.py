@@ -151,6 +151,7 @@ def tool(monkeypatch, tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_the_tool_compares_networks(tool, tmp_path):
     out = tool('--models', 'timm', 'mpvg', '--sizes', '32x48', '64x48')
     assert 'timm: the same as ours at 224x224' in out

@@ -45,6 +45,7 @@ def test_what_is_not_begun_is_not_done(tmp_path):
     assert len(list(tmp_path.iterdir())) < 100
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_all_processes(tmp_path):
     code = (
         'import sys\n'
@@ -58,6 +59,8 @@ def test_an_interrupt_ends_all_processes(tmp_path):
         text=True,
         env={**os.environ, 'PYTHONPATH': path},
         start_new_session=True,
+        # Of a test run in the background of a shell, which ignores it, programs would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not any(tmp_path.iterdir()):
         time.sleep(0.05)

@@ -71,6 +71,7 @@ def test_a_full_disk_costs_no_checkpoint(run, tmp_path, monkeypatch):
     assert names(tmp_path) == ['epoch_3.pth', 'epoch_4.pth'] and runner.epoch == 4
 
 
+@pytest.mark.slow
 def test_a_file_system_that_fills_up_costs_no_checkpoint(tmp_path, repo):
     """A real one of 7 MB, of checkpoints of 2 MB."""
     worker = Path(__file__).with_name('full_disk_worker.py')

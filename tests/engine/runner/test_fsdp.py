@@ -111,10 +111,3 @@ def test_settings_of_the_strategy_are_kept(monkeypatch):
     assert cfg.strategy == dict(
         type='mmpvg.FSDPStrategy', model_wrapper=dict(sharding_strategy='HYBRID_SHARD')
     )
-
-
-def test_an_old_torch_on_a_cpu_is_refused(monkeypatch):
-    monkeypatch.setattr('mmpvg.engine.runner.fsdp.get_device', lambda: 'cpu')
-    monkeypatch.setattr(torch, '__version__', '2.1.2')
-    with pytest.raises(ValueError, match='torch 2.1.2 has FSDP for accelerators alone'):
-        use_fsdp(Config(dict(launcher='pytorch')))

@@ -204,6 +204,7 @@ def test_no_validation_where_none_is_due(tmp_path, loop, stop_at, expected):
     assert len(after.scores) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('loop', LOOPS)
 def test_the_number_of_workers_changes_nothing(tmp_path, loop):
     runs = [
@@ -216,6 +217,7 @@ def test_the_number_of_workers_changes_nothing(tmp_path, loop):
         assert all(torch.equal(a, b) for a, b in zip(recorder.batches, runs[0][1].batches))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('loop', LOOPS)
 def test_workers_resume_too(tmp_path, loop):
     whole, _ = train(tmp_path / 'whole', loop, workers=2, persistent_workers=True)

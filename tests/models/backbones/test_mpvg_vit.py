@@ -275,6 +275,7 @@ def test_bad_images(shape, message):
         MPVGViT(TINY)(torch.zeros(shape))
 
 
+@pytest.mark.slow
 def test_backbone_needs_neither_mmdet_nor_mmseg():
     code = (
         'import sys\n'
