@@ -15,12 +15,6 @@ from ..models.backbones import PlainViT
 from ..models.layers.windows import Grid
 from .inspection import NetworkRecord, record_network
 
-#: Block -> correlation of DeiT-Ti with layer-wise PE and average pooling (MPVG paper, Figure 2):
-#: the network has 12 blocks, and the tokens are averaged over the images first (derived from the
-#: caption).
-PUBLISHED_CORRELATIONS = {1: -0.37, 4: -0.67, 7: -0.82, 9: -0.85, 11: -0.95}
-PUBLISHED_DEPTH = 12
-
 
 @dataclass(frozen=True)
 class LastNorm:

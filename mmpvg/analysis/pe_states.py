@@ -31,11 +31,6 @@ def states_of(vit: PlainViT, wanted: Sequence[str] = PE_STATES) -> tuple[str, ..
     return tuple(state for state in wanted if _reason_against(vit, state) is None)
 
 
-def label_of(state: str) -> str:
-    """Name a state in a picture."""
-    return state if state in (NO_RELATIVE, DRAWN_RELATIVE) else f'PE {state}'
-
-
 @contextmanager
 def pe_state(vit: PlainViT, state: str, seed: int = 0) -> Iterator[None]:
     """Replace the PE table or the relative positions of a network for a while.

@@ -10,16 +10,20 @@ import numpy as np
 
 from mmpvg.utils.figure import COLOR_MAP, look, panels, pyplot, save_figure
 
-from .counterbalance import PUBLISHED_CORRELATIONS, PUBLISHED_DEPTH
-from .pe_states import AS_IT_IS, label_of
-
 if TYPE_CHECKING:
     from .counterbalance import Counterbalance
     from .pe_similarity import ResizeDistortion
     from .receptive_field import LearnedGaussian, MeasuredField
 
+#: Block -> correlation of DeiT-Ti with layer-wise PE and average pooling (MPVG paper, Figure 2):
+#: the network has 12 blocks, and the tokens are averaged over the images first (derived from the
+#: caption).
+PUBLISHED_CORRELATIONS = {1: -0.37, 4: -0.67, 7: -0.82, 9: -0.85, 11: -0.95}
+PUBLISHED_DEPTH = 12
 # Fields in a row.
 _COLUMNS = 7
+# The state of the positions that fields are usually measured in.
+_AS_IT_IS = 'as it is'
 
 
 def draw_counterbalance(results: Mapping[str, Counterbalance], path: str | Path) -> Path:
@@ -220,6 +224,11 @@ def draw_fields(fields: Sequence[MeasuredField], path: str | Path, title: str = 
     return save_figure(figure, path)
 
 
+def label_of(state: str) -> str:
+    """Name a state of ``pe_states.PE_STATES`` in a picture."""
+    return state if state.startswith('relative positions') else f'PE {state}'
+
+
 def draw_field_curves(
     fields: Mapping[str, Sequence[MeasuredField]],
     learned: Mapping[str, Sequence[LearnedGaussian]],
@@ -241,14 +250,14 @@ def draw_field_curves(
     styles = {name: look(index) for index, name in enumerate(fields)}
     for name, every in fields.items():
         measured = {field.state for field in every}
-        state = AS_IT_IS if AS_IT_IS in measured else every[0].state
+        state = _AS_IT_IS if _AS_IT_IS in measured else every[0].state
         for index, size in enumerate(dict.fromkeys(field.size for field in every)):
             chosen = [f for f in every if f.size == size and f.state == state]
             sigma = [np.mean(f.fit.sigma) / patch_sizes[name] for f in chosen]
             spread = [np.mean(f.spread) / patch_sizes[name] for f in chosen]
             r_squared, outside = [f.fit.r_squared for f in chosen], [f.outside for f in chosen]
             label = f'{name} {size[0]}x{size[1]}'
-            label += '' if state == AS_IT_IS else f', {label_of(state)}'
+            label += '' if state == _AS_IT_IS else f', {label_of(state)}'
             style = dict(styles[name], linestyle=strokes[index % len(strokes)])
             for axis, values in zip(axes, (sigma, r_squared, outside, spread)):
                 axis.plot(range(len(values)), values, markersize=4, label=label, **style)

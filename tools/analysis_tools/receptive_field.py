@@ -22,8 +22,8 @@ from mmpvg.analysis.inspection_arguments import (
     batches_of,
     opened_models,
 )
-from mmpvg.analysis.pe_states import PE_STATES, label_of, states_of
-from mmpvg.analysis.plots import draw_field_curves, draw_fields
+from mmpvg.analysis.pe_states import PE_STATES, states_of
+from mmpvg.analysis.plots import draw_field_curves, draw_fields, label_of
 from mmpvg.analysis.receptive_field import (
     learned_gaussians,
     measure_fields,
