@@ -150,7 +150,7 @@ _OF_TASK: dict[str, dict[str, Callable[[_Target], None]]] = {
         'mask of another size': _seg_map(lambda labels: labels[:-3, 2:]),
         'mask missing': lambda t: t.seg_map.unlink(),
         'mask truncated': lambda t: _truncate(t.seg_map, t.chance),
-        'no labelled pixel': _seg_map(np.zeros_like),
+        'no labeled pixel': _seg_map(np.zeros_like),
         'label outside': _seg_map(lambda labels: np.where(labels == 1, 77, labels)),
     },
 }

@@ -142,7 +142,7 @@ def labels_outside(labels: np.ndarray, num_classes: int) -> str:
 
 
 def describe_classes(number: int) -> str:
-    """Make ``are 5 classes, labelled 0 to 4``."""
+    """Make ``are 5 classes, labeled 0 to 4``."""
     return (
         f'are {number} classes, labeled 0 to {number - 1}'
         if number > 1

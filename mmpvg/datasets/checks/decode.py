@@ -87,7 +87,7 @@ def _check_image(
         if wrong := labels_outside(np.atleast_1d(labels), len(classes)):
             found.append(Finding(path, 'label outside the classes', wrong, 'stops'))
     if seg_map is not None and (seg_map == 255).all():
-        found.append(Finding(path, 'no labelled pixel', '', 'left out'))
+        found.append(Finding(path, 'no labeled pixel', '', 'left out'))
     return found
 
 

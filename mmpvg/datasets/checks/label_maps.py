@@ -258,7 +258,7 @@ def _value_findings(
     labels = np.unique(meaning[counts > 0])
     labels = labels[labels != ignore_index]
     if not labels.size:
-        return [Finding(path, 'no labelled pixel', '', 'left out')]
+        return [Finding(path, 'no labeled pixel', '', 'left out')]
     wrong = labels_outside(labels[None], num_classes)
     return [Finding(path, 'label outside the classes', wrong, 'stops')] if wrong else []
 

@@ -33,7 +33,7 @@ EXPECTED = {
     'size unlike annotations': ('size unlike its annotations', 'replaced'),
     'mask missing': ('mask missing', 'replaced'),
     'mask truncated': ('mask cannot be decoded', 'replaced'),
-    'no labelled pixel': ('no labelled pixel', 'left out'),
+    'no labeled pixel': ('no labeled pixel', 'left out'),
     'label outside': ('label outside the classes', 'stops'),
 }
 

@@ -85,9 +85,9 @@ def test_labels_of_no_class(tmp_path):
     assert check_label_map(path, 4, True) == []
     assert problems(check_label_map(path, 5, False, ignore_index=1)) == []
     path = save(tmp_path / 'b.png', np.full((48, 64), 255))
-    assert problems(check_label_map(path, 5, False)) == ['no labelled pixel']
+    assert problems(check_label_map(path, 5, False)) == ['no labeled pixel']
     (finding,) = check_label_map(save(tmp_path / 'c.png', LABELS), 1, False)
-    assert 'there is 1 class, labelled 0;' in finding.detail
+    assert 'there is 1 class, labeled 0;' in finding.detail
 
 
 def test_files_that_are_broken(tmp_path):
@@ -210,9 +210,9 @@ def test_images_are_compared_with_their_maps(split):
 def test_what_is_wrong_with_most_maps_stops(split):
     nothing = np.full_like(LABELS, 255)
     found = split([LABELS, LABELS, nothing, nothing], 5)
-    assert [(f.problem, f.effect) for f in found] == [('no labelled pixel', 'left out')] * 2
+    assert [(f.problem, f.effect) for f in found] == [('no labeled pixel', 'left out')] * 2
     (finding,) = split([LABELS, nothing, nothing, nothing], 5)
-    assert (finding.problem, finding.effect) == ('no labelled pixel', 'senseless')
+    assert (finding.problem, finding.effect) == ('no labeled pixel', 'senseless')
     assert '3 of 4 files' in finding.detail and finding.path.endswith('maps')
 
 
